@@ -1,0 +1,33 @@
+"""Type A: attention nearest the embedding, the other mixer above it (RetFormers report)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from retsweep.spec.base import spec
+from retsweep.spec.layer import LayerSpec
+from retsweep.spec.layouts.base import Layout, in_range, layer_ratio, pick
+
+
+@spec
+class TypeA(Layout):
+    """``attention`` layers of attention first, then the rest."""
+
+    kind: ClassVar[str] = "type_a"
+    attention: int | None = None
+    """None: half of the layers."""
+
+    def stack(
+        self, depth: int, heads: int, known: Mapping[str, LayerSpec]
+    ) -> tuple[LayerSpec, ...]:
+        count = self.count(depth)
+        in_range("layout.attention", count, 0, depth, "attention layers of scale.layers")
+        attention = (pick(known, "attention"),) * count
+        return attention + (pick(known, self.mixer),) * (depth - count)
+
+    def ar_ratio(self, layers: tuple[LayerSpec, ...], heads: int) -> str:
+        return layer_ratio(self.count(len(layers)), len(layers))
+
+    def count(self, depth: int) -> int:
+        return depth // 2 if self.attention is None else self.attention

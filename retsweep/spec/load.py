@@ -1,0 +1,139 @@
+"""From a composed config to checked specs: the one door, and the only import of omegaconf.
+
+Everything that a user can get wrong in YAML or on the command line is told here, in one line.
+After this module nothing sees a config object.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from retsweep.spec.base import SpecError
+from retsweep.spec.layer import LayerSpec
+from retsweep.spec.layouts.base import Layout, pick
+from retsweep.spec.protocol import Protocol
+from retsweep.spec.run import Model, RunSpec
+from retsweep.spec.scale import Scale
+from retsweep.spec.settings import Settings
+
+Kind = TypeVar("Kind")
+
+RUN_SECTIONS = ("layout", "layer", "scale", "model", "protocol", "corpus", "tokenizer", "task", "seed")
+SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
+#: ``budget`` is what a scale suggests to a protocol (by interpolation); ``sweep`` lists variants.
+OTHERS = ("budget", "sweep")
+
+
+def load(config: DictConfig) -> tuple[RunSpec, Settings]:
+    """The run that ``config`` describes and how to carry it out. Raises SpecError."""
+    tree = _container(config)
+    known = set(RUN_SECTIONS) | set(SETTINGS) | set(OTHERS)
+    for key in tree:
+        if key not in known:
+            raise SpecError(f"unknown key {key!r}; accepted: {', '.join(sorted(known))}")
+    scale = construct(Scale, tree["scale"], "scale")
+    layers = {name: construct(LayerSpec, body, f"layer.{name}") for name, body in tree["layer"].items()}
+    layout = construct(Layout, tree["layout"], "layout")
+    spec = RunSpec(
+        scale=scale,
+        layout=layout,
+        layers=layout.stack(scale.layers, scale.heads, layers),
+        model=construct(Model, tree["model"], "model"),
+        protocol=construct(Protocol, tree["protocol"], "protocol"),
+        corpus=construct(object, tree["corpus"], "corpus"),
+        tokenizer=construct(object, tree["tokenizer"], "tokenizer"),
+        task=construct(object, tree["task"], "task"),
+        seed=_seed(tree["seed"]),
+    )
+    settings = {key: tree[key] for key in SETTINGS if key in tree}
+    return spec, construct(Settings, settings, "")
+
+
+def sweep_section(config: DictConfig) -> dict[str, Any] | None:
+    """The sweep that ``config`` asks for, as plain data; None for a single run."""
+    return _container(config).get("sweep")
+
+
+def construct(kind: type[Kind], body: Any, path: str) -> Kind:
+    """The spec under ``path``, of the class that its ``_target_`` names (else ``kind`` itself)."""
+    body = _plain(body, path)
+    if not isinstance(body, Mapping):
+        if isinstance(body, kind) and dataclasses.is_dataclass(body):
+            return body  # it carried a _target_ of its own
+        raise SpecError(f"{path}={body!r} is not a section; accepted: a mapping of keys to values")
+    return _make(kind, body, path)
+
+
+def _plain(value: Any, path: str) -> Any:
+    """Lists become tuples and sections with a ``_target_`` the specs that they describe."""
+    if isinstance(value, Mapping):
+        fields = {str(key): _plain(item, f"{path}.{key}") for key, item in value.items()}
+        return _make(_locate(fields.pop("_target_"), path), fields, path) if "_target_" in fields else fields
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_plain(item, f"{path}[{index}]") for index, item in enumerate(value))
+    return value
+
+
+def _locate(target: Any, path: str) -> type[Any]:
+    module, _, name = str(target).rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(f"{path}._target_={target} cannot be found: {error}") from error
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        raise SpecError(f"{path}._target_={target} is no spec; accepted: a class made with @spec")
+    return found
+
+
+def _make(kind: type[Kind], fields: Mapping[str, Any], path: str) -> Kind:
+    accepted = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for key in fields:
+        if key not in accepted:
+            where = f"{path}.{key}" if path else key
+            raise SpecError(f"unknown key {where!r}; accepted: {', '.join(accepted) or 'none'}")
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise SpecError(_one_line(error, path)) from error
+
+
+def _one_line(error: ValidationError, path: str) -> str:
+    """What pydantic says, without its bullets and links: the first complaint is enough."""
+    first = error.errors()[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, SpecError):
+        return str(cause)
+    # A union reports one complaint a member; the field's own name is all a user can act on.
+    where = ".".join([path] * bool(path) + [str(part) for part in first["loc"][:1]])
+    complaints = dict.fromkeys(
+        item["msg"].removeprefix("Input should be ") for item in error.errors() if item["loc"][:1] == first["loc"][:1]
+    )
+    if first["type"].startswith("missing"):
+        return f"{where} is missing; give {where}=..."
+    return f"{where}={first.get('input')!r} is not accepted; accepted: {' or '.join(complaints)}"
+
+
+def _container(config: DictConfig) -> dict[str, Any]:
+    names = list(config.get("layer", {}))
+    mixer = OmegaConf.select(config, "layout.mixer", default=None)
+    if mixer is not None and names:  # before interpolations that go through it fail less clearly
+        pick(dict.fromkeys(names), str(mixer))  # type: ignore[arg-type]
+    try:
+        tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise SpecError(str(error).splitlines()[0]) from error
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _seed(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+        raise SpecError(f"seed={value!r} is not accepted; accepted: a whole number from 0 to 2^31 - 1")
+    return value

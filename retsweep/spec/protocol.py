@@ -1,0 +1,67 @@
+"""How a model is trained and evaluated: everything between an initial model and its perplexity."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from retsweep.spec.base import LABEL, SpecError, spec
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+@spec
+class Evaluation:
+    """``train_ppl``: ``slice`` is a fixed stretch of the train split as long as valid, ``whole``
+    all of the rows trained on, ``first_batches`` the published exp(mean loss of the first
+    ``train_batches`` training batches)."""
+
+    train_ppl: Literal["slice", "whole", "first_batches"] = "slice"
+    train_batches: PositiveInt = 40
+    batch: PositiveInt = 64
+    every: NonNegativeInt = 0
+    """Optimiser steps between validation passes during training; 0 for none but the last."""
+
+
+@spec
+class Protocol:
+    name: str = dataclasses.field(metadata=LABEL)
+    # length: exactly one of the two
+    steps: PositiveInt | None = None
+    epochs: PositiveInt | None = None
+    batch: PositiveInt
+    """Sequences a micro-batch; the optimiser sees ``batch * accumulate``."""
+    accumulate: PositiveInt = 1
+    shuffle: bool = True
+    train_chunks: PositiveInt | None = None
+    """Train on the first so many chunks of the corpus only; None for all."""
+    chunking: Literal["context", "context_plus_one"] = "context"
+    """Stride of training chunks. ``context``: every target once. ``context_plus_one``: the
+    published disjoint chunks of inputs and their last target, whose joints are never targets."""
+    # optimiser
+    learning_rate: PositiveFloat
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: Fraction = 0.0
+    """Linear warm-up, as a fraction of all optimiser steps."""
+    final_learning_rate: Fraction = 0.1
+    """Where the cosine ends, as a fraction of ``learning_rate``."""
+    weight_decay: NonNegativeFloat = 0.0
+    decay: Literal["matrices", "everything"] = "matrices"
+    """``matrices`` leaves norms and biases out of weight decay."""
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    clip: PositiveFloat | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    divergence: Literal["non_finite", "above_unigram"] = "above_unigram"
+    """When a run is over as ``diverged@STEP``: a loss that is not a number, or also one that
+    stays far above the unigram entropy of the corpus."""
+    checkpoint_every: NonNegativeInt = dataclasses.field(default=0, metadata=LABEL)
+    """Optimiser steps between checkpoints; 0 lets the loop choose. Changes no number."""
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise SpecError("protocol: give either protocol.steps or protocol.epochs, the other null")

@@ -1,0 +1,68 @@
+"""One run, whole: what is built, on what it is trained, how, and what is asked of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from retsweep.spec.base import SpecError, spec
+from retsweep.spec.layer import LayerSpec
+from retsweep.spec.layouts.base import Layout
+from retsweep.spec.protocol import Protocol
+from retsweep.spec.scale import Scale
+
+
+@spec
+class Model:
+    """What the blocks share. The published model has no final LayerNorm and a head with bias."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    final_norm: bool = False
+    head_bias: bool = True
+    start: Literal["fan_in", "torch"] = "fan_in"
+    """How weights begin: N(0, 1/fan_in), or torch's own default of each module."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """A run that has been checked and can be built. Made by :func:`retsweep.spec.load.load`.
+
+    ``layers`` are the mixers from the embedding up, ``scale.layers`` of them.
+    """
+
+    scale: Scale
+    layout: Layout
+    layers: tuple[LayerSpec, ...]
+    model: Model
+    protocol: Protocol
+    corpus: Any
+    tokenizer: Any
+    task: Any
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.layers) != self.scale.layers:
+            raise SpecError(f"{len(self.layers)} layers given, scale.layers={self.scale.layers}")
+        for layer in dict.fromkeys(self.layers):
+            layer.check(self.scale.shape)
+
+    def with_seed(self, seed: int) -> RunSpec:
+        return dataclasses.replace(self, seed=seed)
+
+    @property
+    def leaky(self) -> bool:
+        return any(layer.leaky for layer in self.layers)
+
+    @property
+    def pattern(self) -> str:
+        """A letter a layer, from the embedding up: "AAAAAAAAAARR"."""
+        return "".join(layer.letter for layer in self.layers)
+
+    @property
+    def heads_by_kind(self) -> tuple[int, int]:
+        """(attention heads, other heads) over the whole network."""
+        pairs = [layer.heads_by_kind(self.scale.heads) for layer in self.layers]
+        return sum(a for a, _ in pairs), sum(r for _, r in pairs)

@@ -1,0 +1,44 @@
+"""What a task is: one run in, one row's columns out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from retsweep.spec.run import RunSpec
+
+
+class InterruptedRun(Exception):
+    """The run was asked to stop; what it needs to go on from here is on disk."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a task works and whom it tells.
+
+    ``folder`` is the trial's own (it exists); ``device`` a torch device; ``cache`` holds tokenised
+    corpora. ``stop`` is asked between steps: when it answers True the task saves its state and
+    raises InterruptedRun. ``progress`` hears (steps done, steps in all); ``metrics`` hears every
+    line that is written to metrics.jsonl.
+    """
+
+    folder: Path
+    device: str
+    cache: Path
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[int, int], None] = lambda done, total: None
+    metrics: Callable[[Mapping[str, Any]], None] = lambda line: None
+
+
+class Task(Protocol):
+    """``conf/task/<name>.yaml`` names the class; its fields are the task's options.
+
+    ``name`` is that of the YAML; ``reads_data`` says whether the run's identity covers a corpus.
+    """
+
+    name: ClassVar[str]
+    reads_data: ClassVar[bool]
+
+    def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]: ...
