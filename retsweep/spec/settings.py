@@ -25,7 +25,8 @@ class Settings:
     study: str | None = None
     storage: str | None = None
     runs: str = "runs"
-    cache: str = "~/.cache/retsweep"
+    cache: str | None = None
+    """Folder of tokenised corpora; None for ~/.cache/retsweep."""
     workers: PositiveInt | None = None
     """Local worker processes; None for one a core, or one a GPU."""
     seeds: PositiveInt = 1
