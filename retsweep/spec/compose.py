@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,20 +46,52 @@ def compose(overrides: Sequence[str] = ()):  # type: ignore[no-untyped-def]  # a
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    for item in overrides:
+        _check_grammar(item)
     GlobalHydra.instance().clear()
     every_layer = f"layer=[{','.join(choices('layer'))}]"
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra.compose("config", [every_layer, *overrides])
     except HydraException as error:
-        raise SpecError(fold(error)) from error
+        raise SpecError(_explain(str(error), list(overrides))) from error
 
 
-def fold(error: BaseException) -> str:
-    """Hydra's explanation in one line, with the choices it lists."""
-    cause = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if cause is not None and str(cause) not in str(error):
-        lines += [line.strip() for line in str(cause).splitlines()[:1]]
-    kept = [line for line in lines if not line.startswith(("Config search path", "provider=", "Set the env", "See https", "full_key", "object_type"))]
-    return "; ".join(kept).replace(":;", ":")
+def _check_grammar(item: str) -> None:
+    """Raises SpecError unless ``item`` is one key=value without a list of choices."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(item)
+    except HydraException as error:
+        raise SpecError(
+            f"{item!r} is not key=value in Hydra's grammar; values with commas, question marks or "
+            f"equals signs want quotes: {item.partition('=')[0]}='\"...\"'"
+        ) from error
+    if parsed.is_sweep_override():
+        raise SpecError(
+            f"{item!r} gives several values to one run; for a list write key=[a,b], for several "
+            "runs a sweep: +sweep=NAME, seeds=N"
+        )
+
+
+def _explain(complaint: str, overrides: list[str]) -> str:
+    """Hydra's complaint in one line: what was wrong, and what is accepted there."""
+    if found := re.search(r"Could not find '([^/']+)/([^']+)'", complaint):
+        group, choice = found.groups()
+        return f"unknown {group} {choice!r}; known: {', '.join(choices(group))}"
+    if found := re.search(r"Could not override '([^']+)'", complaint):
+        key = found.group(1)
+        return f"unknown key {key!r}; accepted: {', '.join(_siblings(key, overrides))}"
+    return "; ".join(line.strip() for line in complaint.splitlines()[:2] if line.strip())
+
+
+def _siblings(key: str, overrides: list[str]) -> list[str]:
+    """The keys that exist where ``key`` was looked for, once the overrides of it are left out."""
+    section, _, _ = key.rpartition(".")
+    others = [item for item in overrides if item.lstrip("+~").partition("=")[0] != key]
+    node = compose(others) if len(others) < len(overrides) else {}
+    for part in filter(None, section.split(".")):
+        node = node.get(part) or {} if hasattr(node, "get") else {}
+    return sorted(str(name) for name in node if name != "_target_") if hasattr(node, "keys") else []

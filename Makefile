@@ -1,0 +1,54 @@
+.DEFAULT_GOAL := help
+VENV ?= .venv
+PYTHON ?= python3
+RUN := $(VENV)/bin/python
+STUDY ?=
+ARGS ?=
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help setup sweep demo table macs figure test lint format wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures]'
+	@touch $@
+
+setup: $(VENV)/.installed ## install retsweep and its tools into .venv
+
+sweep: setup ## train the 31 variants on two cores and print the table (ARGS="seeds=3 scale=tiny ...")
+	$(RUN) -m retsweep +sweep=ar_ratio $(ARGS)
+
+demo: setup ## a handful of tiny variants, the whole loop to a printed table, under a minute
+	$(RUN) -m retsweep +sweep=smoke $(ARGS)
+
+table: setup ## tables of a finished or running study (STUDY=name; default: the newest)
+	$(RUN) -m analysis.table $(STUDY)
+
+macs: setup ## the 31 published models at paper scale: published against full against decode MACs
+	$(RUN) -m retsweep +sweep=ar_ratio scale=paper task=count study=macs tracker=none
+	$(RUN) -m analysis.macs runs/macs
+
+figure: setup ## perplexity against MACs (STUDY=name; default: the newest)
+	$(RUN) -m analysis.figure $(STUDY)
+
+test: setup ## the test suite
+	OMP_NUM_THREADS=1 $(RUN) -m pytest
+
+lint: setup ## ruff, mypy, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: setup ## let ruff mend what it can
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+wheel: setup ## build the wheel into dist/
+	$(RUN) -m build --wheel
+
+clean: ## remove .venv and build products (runs/ stays)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,73 @@
+"""Hashes: what changes a number changes them, nothing else does, and they never change by release."""
+
+from __future__ import annotations
+
+import pytest
+
+from retsweep.spec import load_spec
+from retsweep.spec.identity import spec_hash, variant_hash
+
+BASE = ["scale=tiny", "layout.attention=2"]
+
+# Golden: a later version that changes one of these orphans every finished study.
+GOLDEN: dict[str, str] = {}
+
+
+def variant(*overrides: str, data: str = "d") -> str:
+    return variant_hash(load_spec([*BASE, *overrides]), data)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "study=x",
+        "workers=1",
+        "tracker=none",
+        "limit.minutes=3",
+        "device=cpu",
+        "protocol.checkpoint_every=7",
+        "protocol.name=mine",
+        "scale.name=mine",
+        "layer.hybrid.form=direct",  # not used by this layout
+        "layer.msr.letter=M",
+        "seed=3",
+        "protocol.clip=1",
+        "tokenizer=bytes",  # the data hash speaks for it
+        "budget.steps=30",
+    ],
+)
+def test_what_changes_no_number_changes_no_hash(override: str) -> None:
+    assert variant(override) == variant()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "layout=type_b",
+        "layout.attention=1",
+        "layer.msr.decay=log_spaced",
+        "layer.attention.position=none",
+        "scale.ffn=64",
+        "model.final_norm=true",
+        "protocol=published",
+        "protocol.learning_rate=1e-4",
+        "protocol.evaluation.train_ppl=whole",
+        "budget.steps=31",
+        "task=count",
+    ],
+)
+def test_what_changes_a_number_changes_the_hash(override: str) -> None:
+    overrides = [override, "layout.attention=2"] if override.startswith("layout=") else [override]
+    assert variant(*overrides) != variant()
+
+
+def test_data_and_seed() -> None:
+    spec = load_spec(BASE)
+    assert variant_hash(spec, "d") != variant_hash(spec, "e")
+    assert variant_hash(spec.with_seed(1), "d") == variant_hash(spec, "d")
+    assert spec_hash(spec.with_seed(1), "d") != spec_hash(spec, "d")
+
+
+@pytest.mark.parametrize("overrides", GOLDEN)
+def test_golden_hashes(overrides: str) -> None:
+    assert spec_hash(load_spec(overrides.split()), "golden") == GOLDEN[overrides]
