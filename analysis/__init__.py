@@ -1,0 +1,1 @@
+"""Rows in, tables and figures out. Reads ``runs/<study>``; knows nothing of how rows are made."""

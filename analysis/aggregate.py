@@ -1,0 +1,140 @@
+"""From rows to lines: one line a variant, its seeds averaged, divergence never averaged away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.published import counterpart, retformers
+from analysis.rows import Row
+from analysis.statistics import ci95, mean, median
+
+Line = dict[str, Any]
+
+#: Columns that say what a run is. They are never averaged, number or not.
+DESCRIPTION = [
+    *("architecture", "layout", "ar_ratio", "pattern", "mixer", "hybrid_form", "position"),
+    *("attention_heads", "retention_heads", "layers", "d_model", "ffn", "vocabulary", "context"),
+    *("params", "learning_rate", "precision", "leaky", "reference", "protocol", "scale"),
+    *("corpus", "tokenizer"),
+]
+#: Columns in which the runs of a line may differ without being different models.
+PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "torch_version", "device"]
+RUN_COLUMNS = {"seed", "status", "error"}
+COSTS = ("macs_", "state_bytes_")
+#: Properties of the corpus, the same for every run on it.
+CORPUS_LINES = ("unigram_", "bigram_")
+#: Between the values of a column in which the runs of one line differ.
+MIXED = "; "
+QUALITY = ("_ppl", "_bits_per_byte")
+
+
+def is_quality(column: str) -> bool:
+    """Whether the column says how good the model is, so that divergence makes it infinite."""
+    return (column.endswith(QUALITY) or "_ppl_" in column) and not column.startswith(
+        (*CORPUS_LINES, "report_")
+    )
+
+
+def is_measured(column: str, values: Sequence[Any]) -> bool:
+    """Whether seeds can differ in the column: a number that is neither description nor cost."""
+    if column in DESCRIPTION or column in PROVENANCE or column in RUN_COLUMNS:
+        return False
+    if column.startswith((*COSTS, *CORPUS_LINES)):
+        return False
+    numbers = [value for value in values if value is not None]
+    return bool(numbers) and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool) for value in numbers
+    )
+
+
+def lines_of(rows: Sequence[Row]) -> list[Line]:
+    """One line a variant_hash, in the rows' order, with the report's figures beside."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row["variant_hash"], []).append(row)
+    published = {model.architecture: model for model in retformers()}
+    qualities = list(dict.fromkeys(column for row in rows for column in row if is_quality(column)))
+    lines = [line_of(sorted(group, key=_seed), qualities) for group in groups.values()]
+    for line in lines:
+        line["reference"] = bool(line.get("reference"))
+        model = counterpart(line, published)
+        line["report_gmacs"] = model.gmacs if model else None
+        line["report_train_ppl"] = model.train_ppl if model else None
+    return lines
+
+
+def line_of(rows: Sequence[Row], qualities: Sequence[str] = ()) -> Line:
+    """One variant's runs as one line.
+
+    Measured columns hold the mean, and ``<name>_ci95`` half the width of its 95 % interval. If any
+    run diverged they hold the median instead, qualities of diverged runs being infinite, and no
+    interval. ``n`` counts the runs that came to an end, ``ok`` those of them that did not diverge,
+    ``failed`` those that broke off, which have no part in any number. ``qualities`` are columns
+    that other variants have: a diverged run is infinite in them even where its row is silent.
+    """
+    ended = [row for row in rows if has_ended(row)]
+    counted = ended or rows
+    line: Line = {
+        "n": len(ended),
+        "ok": sum(row["status"] == "ok" for row in ended),
+        "failed": len(rows) - len(ended),
+        "status": _status(rows),
+        "seeds": " ".join(str(row["seed"]) for row in rows if "seed" in row),
+        "error": next((row["error"] for row in rows if row.get("error")), None),
+    }
+    own = [name for row in counted for name in row if name not in RUN_COLUMNS]
+    for column in dict.fromkeys([*own, *qualities]):
+        values = [row.get(column) for row in counted]
+        if is_measured(column, values) or is_quality(column):
+            line[column], line[f"{column}_ci95"] = _measured(column, counted) if ended else (None, None)
+        else:
+            line[column] = _shared(values)
+    return line
+
+
+def _measured(column: str, rows: Sequence[Row]) -> tuple[float | int | None, float | None]:
+    diverged = any(is_diverged(row) for row in rows)
+    values = [
+        math.inf if is_diverged(row) and is_quality(column) else row.get(column)
+        for row in rows
+        if row.get(column) is not None or (is_diverged(row) and is_quality(column))
+    ]
+    numbers = [float(value) for value in values if value is not None]
+    if not numbers:
+        return None, None
+    if all(isinstance(value, int) for value in values) and len(set(values)) == 1:
+        return values[0], None  # steps, tokens: the same by construction
+    if diverged or not all(map(math.isfinite, numbers)):
+        return median(numbers), None
+    return mean(numbers), ci95(numbers)
+
+
+def _shared(values: Sequence[Any]) -> Any:
+    """The one value, or all that there are, "; " between them: a line may mix commits."""
+    known = [value for value in values if value is not None]
+    distinct = list({repr(value): value for value in known}.values())
+    if len(distinct) <= 1:
+        return distinct[0] if distinct else None
+    return MIXED.join(str(value) for value in distinct)
+
+
+def has_ended(row: Row) -> bool:
+    return row.get("status") == "ok" or is_diverged(row)
+
+
+def is_diverged(row: Row) -> bool:
+    return str(row.get("status")).startswith("diverged")
+
+
+def _status(rows: Sequence[Row]) -> str:
+    others = dict.fromkeys(str(row.get("status")) for row in rows if row.get("status") != "ok")
+    ok = sum(row.get("status") == "ok" for row in rows)
+    if not others:
+        return "ok"
+    return ", ".join(others) if len(rows) == 1 else f"{ok}/{len(rows)} ok, {', '.join(others)}"
+
+
+def _seed(row: Row) -> Any:
+    return row.get("seed", 0)

@@ -1,0 +1,104 @@
+"""What a line is called, and where it stands: in the report's order, vanilla, A, B, C, others."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from analysis.aggregate import DESCRIPTION, Line, is_measured
+
+LAYOUT_RANK = {"type_a": 1, "type_b": 2, "type_c": 3}
+
+#: A label names these whenever they differ between lines ...
+VARIED = ["scale", "protocol", "learning_rate", "precision", "layers", "d_model", "ffn", "context"]
+#: ... and these only where the architecture alone does not tell two lines apart.
+TOLD_APART = ["mixer", "hybrid_form", "position", "pattern"]
+SHORT = {
+    "learning_rate": "lr",
+    "d_model": "d",
+    "hybrid_form": "form",
+    "attention_heads": "attention heads",
+    "retention_heads": "retention heads",
+}
+
+
+def put_in_order(lines: Sequence[Line]) -> list[Line]:
+    """The lines in order, each with a ``label`` no other has; reference lines come last."""
+    labelled = [{"label": label, **line} for label, line in zip(labels(lines), lines, strict=True)]
+    return sorted(labelled, key=_place)
+
+
+def labels(lines: Sequence[Line]) -> list[str]:
+    """The architecture, what varies between ``lines``, and what tells namesakes apart."""
+    ranked = [line for line in lines if not line.get("reference")]
+    named = [column for column in VARIED if _varies(ranked, column)]
+    found = [_label(line, named) for line in lines]
+    for column in (*TOLD_APART, *_other_columns(lines)):
+        namesakes = _namesakes(found)
+        for same in namesakes:
+            if len({str(lines[index].get(column)) for index in same}) > 1:
+                for index in same:
+                    found[index] = _label(lines[index], [column], found[index])
+    for same in _namesakes(found):
+        for index in same:
+            found[index] += f" #{str(lines[index].get('variant_hash'))[:6]}"
+    return [
+        f"{label} leaky" if line.get("leaky") else label for label, line in zip(found, lines, strict=True)
+    ]
+
+
+def _namesakes(found: Sequence[str]) -> list[list[int]]:
+    """The indices of every label that more than one line has."""
+    places = defaultdict(list)
+    for index, label in enumerate(found):
+        places[label].append(index)
+    return [same for same in places.values() if len(same) > 1]
+
+
+def _label(line: Line, named: Sequence[str], label: str | None = None) -> str:
+    """``label``, or the architecture, with the ``named`` columns added between its brackets."""
+    parts = [_named(column, line[column]) for column in named if line.get(column) not in (None, "")]
+    label = label if label is not None else str(line.get("architecture", "?"))
+    if not parts:
+        return label
+    details = ", ".join(parts)
+    return f"{label[:-1]}, {details})" if label.endswith(")") else f"{label} ({details})"
+
+
+def _named(column: str, value: Any) -> str:
+    if isinstance(value, float):
+        value = f"{value:g}"
+    if isinstance(value, str) and column in (*TOLD_APART, "scale", "protocol", "precision"):
+        return value
+    return f"{SHORT.get(column, column.replace('_', ' '))} {value}"
+
+
+def _varies(lines: Sequence[Line], column: str) -> bool:
+    return len({line[column] for line in lines if line.get(column) not in (None, "")}) > 1
+
+
+def _other_columns(lines: Sequence[Line]) -> list[str]:
+    """Columns that describe but that nobody has thought of: the text and the switches."""
+    columns = dict.fromkeys(column for line in lines for column in line)
+    known = {*VARIED, *TOLD_APART, "architecture", "leaky", "reference", "status", "seeds", "error", "label"}
+    return [
+        column
+        for column in columns
+        if column not in known
+        and not column.endswith(("_hash", "_ci95"))
+        and column not in ("git_commit", "torch_version", "device", "params", "ar_ratio", "n", "ok", "failed")
+        and not column.startswith(("macs_", "state_bytes_", "unigram_", "bigram_", "report_"))
+        and (column in DESCRIPTION or not is_measured(column, [line.get(column) for line in lines]))
+    ]
+
+
+def _place(line: Line) -> tuple[Any, ...]:
+    architecture = str(line.get("architecture", ""))
+    layout = str(line.get("layout", ""))
+    attention = line.get("attention_heads") or 0
+    share = attention / ((attention + (line.get("retention_heads") or 0)) or 1)
+    vanilla = layout in LAYOUT_RANK and not architecture.startswith("Type ")
+    rank = 0 if vanilla else LAYOUT_RANK.get(layout, 4)
+    # the report opens with the Transformer; below it the share of attention rises
+    return bool(line.get("reference")), rank, -share if vanilla else share, str(line["label"])

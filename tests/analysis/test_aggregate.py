@@ -1,0 +1,99 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.aggregate import line_of, lines_of
+from analysis.statistics import ci95
+from tests.analysis.rows import row, transformer, type_x
+
+
+def seeds(*valid, **columns):
+    return [row(seed=seed, valid_ppl=value, **columns) for seed, value in enumerate(valid)]
+
+
+def test_one_line_a_variant_with_mean_and_interval_over_its_seeds():
+    line = line_of(seeds(30.0, 33.0, 36.0))
+    assert line["valid_ppl"] == pytest.approx(33.0)
+    assert line["valid_ppl_ci95"] == pytest.approx(ci95([30.0, 33.0, 36.0]))
+    assert (line["n"], line["ok"], line["status"], line["seeds"]) == (3, 3, "ok", "0 1 2")
+
+
+def test_no_interval_of_one_run():
+    line = line_of([row()])
+    assert line["valid_ppl"] == 33.25
+    assert line["valid_ppl_ci95"] is None
+
+
+def test_two_models_are_never_averaged():
+    lines = lines_of([row(variant_hash="a", valid_ppl=10.0), row(variant_hash="b", valid_ppl=20.0)])
+    assert [line["valid_ppl"] for line in lines] == [10.0, 20.0]
+
+
+def test_divergence_gives_a_median_with_infinities_and_no_interval():
+    rows = seeds(30.0, 33.0, 36.0)
+    rows[0] |= {"status": "diverged@90", "valid_ppl": 5.0}  # its last good number must not count
+    line = line_of(rows)
+    assert line["valid_ppl"] == 36.0
+    assert line["valid_ppl_ci95"] is None
+    assert (line["n"], line["ok"], line["status"]) == (3, 2, "2/3 ok, diverged@90")
+    rows[1]["status"] = "diverged@7"
+    assert line_of(rows)["valid_ppl"] == math.inf
+
+
+def test_a_diverged_run_without_a_perplexity_is_infinite_too():
+    gone = row(status="diverged@3")
+    del gone["valid_ppl"]
+    assert line_of([gone, row(seed=1), row(seed=2)])["valid_ppl"] == 33.25
+    alone = lines_of([gone, transformer()])[0]
+    assert alone["valid_ppl"] == math.inf
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 1e6), st.booleans()), min_size=1, max_size=9).filter(
+        lambda r: any(d for _, d in r)
+    )
+)
+def test_divergence_never_makes_a_line_better(runs):
+    rows = [
+        row(seed=seed, valid_ppl=value, status="diverged@1" if diverged else "ok")
+        for seed, (value, diverged) in enumerate(runs)
+    ]
+    survivors = sorted(value for value, diverged in runs if not diverged)
+    reached = line_of(rows)["valid_ppl"]
+    assert reached == math.inf or reached >= survivors[(len(survivors) - 1) // 2]
+
+
+def test_failed_rows_take_no_part_in_the_numbers():
+    line = line_of([row(), row(seed=1, status="failed", error="boom", valid_ppl=1.0)])
+    assert line["valid_ppl"] == 33.25
+    assert (line["n"], line["ok"], line["failed"], line["error"]) == (1, 1, 1, "boom")
+    alone = line_of([row(status="failed", valid_ppl=1.0)])
+    assert alone["valid_ppl"] is None
+    assert alone["macs_fvcore"] == 31_000_003
+
+
+def test_costs_and_descriptions_are_never_averaged():
+    line = line_of([row(git_commit="aaa"), row(seed=1, git_commit="bbb")])
+    assert line["macs_fvcore"] == 31_000_003
+    assert isinstance(line["macs_fvcore"], int)
+    assert line["git_commit"] == "aaa; bbb"
+    assert line["learning_rate"] == 3e-3
+    assert "learning_rate_ci95" not in line
+    assert "unigram_valid_ppl_ci95" not in line
+    assert line["steps"] == 800
+
+
+def test_columns_that_nobody_has_thought_of_are_averaged_too():
+    line = line_of([row(ood_ppl_drama=100.0, decode_milliseconds=1.0), row(seed=1, ood_ppl_drama=110.0)])
+    assert line["ood_ppl_drama"] == pytest.approx(105.0)
+    assert line["ood_ppl_drama_ci95"] > 0
+    assert line["decode_milliseconds"] == 1.0
+
+
+def test_the_reports_figures_stand_beside():
+    (line,) = lines_of([transformer()])
+    assert (line["report_gmacs"], line["report_train_ppl"]) == (10.305, 4.251)
+    (line,) = lines_of([type_x("A", 2, layers=4, attention_heads=8, retention_heads=8)])
+    assert line["report_gmacs"] is None

@@ -1,0 +1,187 @@
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from analysis.columns import number
+from analysis.rows import TableError, find_study, write_atomically
+from analysis.table import build, main, show, write
+from tests.analysis.rows import row, study, transformer, type_x
+
+
+@pytest.fixture
+def folder(tmp_path):
+    reference = row("FFN only", layout="pattern", reference=True, valid_ppl=61.5)
+    diverged = type_x("B", 1, seed=1, status="diverged@90")
+    failed = type_x("A", 2, status="failed", error="boom & 5% of <it>", valid_ppl=None)
+    rows = [
+        transformer(valid_ppl=30.0),
+        transformer(seed=1, valid_ppl=31.0),
+        row(),
+        type_x("B", 1),
+        diverged,
+        failed,
+    ]
+    return study(tmp_path / "my_study", *rows, reference)
+
+
+def test_csv_has_everything_in_full_precision(folder):
+    table = write(folder)
+    frame = pd.read_csv(folder / "table.csv")
+    assert list(frame["label"]) == ["Transformer", "RetNet", "Type A 2:10", "Type B 1:11", "FFN only"]
+    assert list(frame["reference"]) == [False] * 4 + [True]
+    assert frame["macs_fvcore"].dtype.kind == "i"
+    text = (folder / "table.csv").read_text()
+    assert ",31000003," in text
+    assert "31000003.0" not in text
+    transformer_line = frame.iloc[0]
+    assert transformer_line["valid_ppl"] == 30.5
+    assert transformer_line["valid_ppl_ci95"] == pytest.approx(12.706205 / 2, rel=1e-6)
+    assert transformer_line["n"] == 2
+    assert frame.iloc[3]["valid_ppl"] == math.inf
+    assert math.isnan(frame.iloc[1]["valid_ppl_ci95"])
+    assert transformer_line["report_gmacs"] == 10.305
+    assert list(table.frame().columns) == list(frame.columns)
+    costs = [column for column in frame.columns if column.startswith("macs_")]
+    assert costs[0] == "macs_fvcore"
+
+
+def test_markdown_is_a_table_of_equal_rows(folder):
+    write(folder)
+    text = (folder / "table.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+    assert "# my\\_study" in text
+    assert "boom & 5% of \\<it\\>" in text
+    assert "30.50 ± 6.35" in text
+    assert [line.split("|")[1].strip() for line in rows[2:]][-3:] == ["*FFN only*", "*bigram*", "*unigram*"]
+    assert "194.0" in rows[-1]
+    assert "GMACs (fvcore)" in rows[0]
+    assert rows[0].index("GMACs (fvcore)") < rows[0].index("decode")
+
+
+def test_tex_escapes_what_tex_would_read(folder):
+    write(folder)
+    text = (folder / "table.tex").read_text()
+    assert r"\caption{my\_study}" in text
+    assert r"boom \& 5\% of \textless{}it\textgreater{}" in text
+    assert r"30.50 $\pm$ 6.35" in text
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    columns = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert columns is not None
+    assert all(len(re.findall(r"(?<!\\)&", line)) == len(columns[1]) - 1 for line in rows)
+    assert text.count(r"\begin") == text.count(r"\end")
+
+
+def test_terminal_table_fits_120_columns_and_names_what_went_wrong(folder, capsys):
+    show(write(folder))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 120
+    assert "1/2 ok" in printed
+    assert "Type A 2:10 (boom & 5% of <it>)" in printed
+    assert printed.index("Transformer") < printed.index("FFN only") < printed.index("bigram")
+
+
+def test_perplexities_on_different_data_are_kept_apart():
+    table = build("s", [row(), transformer(corpus="wikitext2", data_hash="e" * 16, bigram_valid_ppl=99.0)])
+    assert [[line["label"] for line in section.lines] for section in table.sections] == [
+        ["Transformer"],
+        ["RetNet"],
+    ]
+    assert table.sections[0].title.startswith("wikitext2, bpe, data eeee")
+    assert [section.references[0]["valid_ppl"] for section in table.sections] == [99.0, 38.4]
+    assert "cannot be compared" in table.notes[0]
+
+
+def test_mixed_commits_and_devices_are_named():
+    notes = " ".join(
+        build("s", [row(device="cpu"), transformer(git_commit="bbb", device="NVIDIA H100")]).notes
+    )
+    assert "Mixed commits: aaaaaaa, bbb." in notes
+    assert "Mixed devices: NVIDIA H100, cpu." in notes
+    assert "Mixed" not in " ".join(build("s", [row(), transformer()]).notes)
+
+
+def test_leaky_perplexities_are_named():
+    assert any(note.startswith("leaky") for note in build("s", [transformer(leaky=True)]).notes)
+    assert not any(note.startswith("leaky") for note in build("s", [transformer()]).notes)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda f: None, lambda f: f.mkdir(), lambda f: (f / "trials" / "x").mkdir(parents=True)]
+)
+def test_missing_and_empty_studies_are_one_line(tmp_path, monkeypatch, capsys, make):
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "none")
+    assert main(["none"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_row_is_one_line(tmp_path, capsys):
+    folder = study(tmp_path / "s", row())
+    (folder / "trials" / "0000" / "row.json").write_text('{"architecture": "Tr')
+    assert main([str(folder)]) == 1
+    assert "row.json is damaged" in capsys.readouterr().err
+    (folder / "trials" / "0000" / "row.json").write_text(json.dumps({"x": 1}))
+    with pytest.raises(TableError, match="no variant_hash"):
+        write(folder)
+
+
+def test_the_newest_study_is_the_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TableError, match="no study"):
+        find_study(None)
+    for name in ("old", "new"):
+        study(tmp_path / "runs" / name, row())
+    import os
+
+    os.utime(tmp_path / "runs" / "old" / "trials", (1, 1))
+    assert find_study(None).name == "new"
+    assert find_study("old").name == find_study("runs/old").name == "old"
+
+
+def test_writing_leaves_nothing_half_done(tmp_path):
+    target = tmp_path / "table.csv"
+    write_atomically(target, b"one")
+    write_atomically(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_the_command_prints_the_table(folder):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "analysis.table", str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "RetNet" in done.stdout
+    assert pd.read_csv(io.StringIO((folder / "table.csv").read_text())).shape[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (4.2514, "4.251"),
+        (33.25, "33.25"),
+        (206.809, "206.8"),
+        (13002.3, "13,002"),
+        (6e65, "6e+65"),
+        (math.inf, "inf"),
+        (0.031, "0.03100"),
+        (0, "0"),
+        (math.nan, "nan"),
+        (9.99996, "10.000"),
+    ],
+)
+def test_numbers_have_four_digits(value, text):
+    assert number(value) == text
