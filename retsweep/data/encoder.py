@@ -1,0 +1,93 @@
+"""Text to token numbers and back: one thin shell around a byte-level `tokenizers.Tokenizer`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+#: Characters encoded at once: `tokenizers` keeps some hundred bytes a token while it works.
+PIECE = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """``serialised`` is a tokenizer.json; its tokens stand for bytes, END_OF_TEXT for none."""
+
+    serialised: str
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_str(self.serialised)
+
+    @cached_property
+    def size(self) -> int:
+        return int(self.tokenizer.get_vocab_size(with_added_tokens=True))
+
+    @cached_property
+    def end(self) -> int:
+        """The token that stands between two documents."""
+        number = self.tokenizer.token_to_id(END_OF_TEXT)
+        assert number is not None
+        return int(number)
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of what the tokenizer does, whatever layout its JSON has."""
+        canonical = json.dumps(json.loads(self.serialised), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def byte_lengths(self) -> NDArray[np.int64]:
+        """(size,) bytes of text that each token stands for: a character of its name is a byte."""
+        lengths = np.zeros(self.size, dtype=np.int64)
+        for name, number in self.tokenizer.get_vocab().items():
+            lengths[number] = 0 if name == END_OF_TEXT else len(name)
+        return lengths
+
+    def encode(self, text: str) -> NDArray[np.int64]:
+        """(tokens,) of one document."""
+        parts = [np.zeros(0, dtype=np.int64)]
+        for piece in pieces(text):
+            parts.append(
+                np.asarray(self.tokenizer.encode(piece, add_special_tokens=False).ids, dtype=np.int64)
+            )
+        return np.concatenate(parts)
+
+    def encode_documents(self, documents: Sequence[str]) -> NDArray[np.int64]:
+        """(tokens,) of ``documents`` with END_OF_TEXT between two of them."""
+        parts: list[NDArray[np.int64]] = []
+        for index, text in enumerate(documents):
+            if index:
+                parts.append(np.asarray([self.end], dtype=np.int64))
+            parts.append(self.encode(text))
+        return np.concatenate(parts)
+
+    def decode(self, tokens: Sequence[int] | NDArray[Any]) -> str:
+        return str(self.tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False))
+
+
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """``text`` cut where no token of a GPT-2-style tokenizer can reach across: before white space
+    that follows something else."""
+    start = 0
+    while len(text) - start > size:
+        cut = start + size
+        while cut < len(text) and not (text[cut].isspace() and not text[cut - 1].isspace()):
+            cut += 1
+        yield text[start:cut]
+        start = cut
+    if start < len(text):
+        yield text[start:]

@@ -1,0 +1,80 @@
+"""Any folder of text: ``train.txt``, ``valid.txt`` and ``test.txt``, or a folder of .txt for each."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retsweep.data.corpus import SPLITS, Corpus, check_utf8, files_stamp, quiet_datasets
+from retsweep.spec import SpecError
+from retsweep.spec.base import LABEL, spec
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+LAYOUT = (
+    "a folder with train.txt, valid.txt and test.txt, or with folders train, valid and test of .txt files"
+)
+
+
+@spec
+class TextFolder(Corpus):
+    """A document a file, in the order of their names."""
+
+    path: str = dataclasses.field(metadata=LABEL)
+
+    @property
+    def label(self) -> str:
+        return f"text:{Path(self.path).name}"
+
+    def stamp(self) -> str | None:
+        return folder_stamp(self.path)
+
+    def dataset(self, cache: Path) -> DatasetDict:
+        return load_text(text_files(self.path), sample_by="document")
+
+
+def text_files(path: str) -> dict[str, list[Path]]:
+    """The files of each split below ``path``. Raises SpecError in the words of the key it came from."""
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise SpecError(f"corpus.path={path} is not a folder; accepted: {LAYOUT}")
+    files = {}
+    for split in SPLITS:
+        single, several = folder / f"{split}.txt", sorted((folder / split).glob("*.txt"))
+        if not single.is_file() and not several:
+            raise SpecError(f"corpus.path={path} has no {split}.txt; accepted: {LAYOUT}")
+        files[split] = [single] if single.is_file() else several
+    return files
+
+
+def folder_stamp(path: str) -> str | None:
+    files = [file.resolve() for group in text_files(path).values() for file in group]
+    return files_stamp(files)
+
+
+def load_text(files: Mapping[str, Sequence[Path]], **options: Any) -> DatasetDict:
+    """The files through the "text" loader of `datasets`, in memory: nothing of it stays on disk.
+
+    Raises SpecError for a file that is empty or not UTF-8.
+    """
+    for file in _each(files):
+        check_utf8(file)
+    import datasets
+
+    names = {split: [glob.escape(str(file.resolve())) for file in group] for split, group in files.items()}
+    with quiet_datasets(), tempfile.TemporaryDirectory(prefix="retsweep-text-") as scratch:
+        loaded = datasets.load_dataset(
+            "text", data_files=names, cache_dir=scratch, keep_in_memory=True, **options
+        )
+        assert isinstance(loaded, datasets.DatasetDict)
+        return loaded
+
+
+def _each(files: Mapping[str, Sequence[Path]]) -> Iterator[Path]:
+    for group in files.values():
+        yield from group

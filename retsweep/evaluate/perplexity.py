@@ -1,0 +1,118 @@
+"""Perplexity and bits per byte: exp(total negative log-likelihood / total targets)."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """``nats`` is the negative log-likelihood of ``targets`` tokens, summed."""
+
+    nats: float
+    targets: int
+
+    @property
+    def perplexity(self) -> float:
+        """exp(nats / targets); inf where that overflows, nan where ``nats`` is nan."""
+        return safe_exp(self.nats / self.targets)
+
+    def bits_per_byte(self, text_bytes: int) -> float:
+        """``text_bytes`` are the UTF-8 bytes that the targets stand for."""
+        return self.nats / math.log(2) / text_bytes
+
+
+def safe_exp(value: float) -> float:
+    """exp(value), inf where it is too large for a float."""
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf
+
+
+def negative_log_likelihood(
+    model: nn.Module,
+    windows: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+    batch: int = 64,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+) -> Likelihood:
+    """Of all targets in ``windows``, pairs of (inputs, targets), both (count, time).
+
+    ``batch`` windows are read at once, in eval mode; the model's mode comes back afterwards.
+    Windows of a pair are of one length, so nothing is padded. Sums are kept in float64.
+    Raises ValueError if there is no target.
+    """
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    targets = 0
+    with _evaluating(model, device, precision):
+        for inputs, wanted in windows:
+            for start in range(0, len(inputs), batch):
+                losses = _losses(
+                    model,
+                    _tensor(inputs[start : start + batch]),
+                    _tensor(wanted[start : start + batch]),
+                    device,
+                )
+                nats += losses.sum(dtype=torch.float64)
+                targets += losses.numel()
+    if not targets:
+        raise ValueError("nothing to evaluate: no window holds a target")
+    return Likelihood(float(nats), targets)
+
+
+def mean_batch_perplexity(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+) -> float:
+    """exp(mean of the batches' mean losses), in eval mode: the published train perplexity, over
+    the first training batches. ``batches`` are (inputs, targets), both (batch, time).
+
+    Raises ValueError if there is no batch.
+    """
+    with _evaluating(model, device, precision):
+        means = [
+            _losses(model, inputs, targets, device).mean(dtype=torch.float64) for inputs, targets in batches
+        ]
+    if not means:
+        raise ValueError("nothing to evaluate: no batch was given")
+    return safe_exp(float(torch.stack(means).mean()))
+
+
+def _losses(model: nn.Module, inputs: Tensor, targets: Tensor, device: str | torch.device) -> Tensor:
+    """(batch * time,) float32 negative log-likelihood of each target."""
+    logits = model(inputs.to(device, non_blocking=True))
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), targets.to(device).flatten(), reduction="none"
+    )
+
+
+def _tensor(tokens: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(tokens.astype("int64"))
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module, device: str | torch.device, precision: Precision) -> Iterator[None]:
+    """Eval mode without gradients, autocast for bf16; each module's own mode is restored."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    try:
+        with torch.no_grad(), autocast:
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
