@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -98,6 +98,15 @@ def _make(kind: type[Kind], fields: Mapping[str, Any], path: str) -> Kind:
         if key not in accepted:
             where = f"{path}.{key}" if path else key
             raise SpecError(f"unknown key {where!r}; accepted: {', '.join(accepted) or 'none'}")
+    sections = {key: value for key, value in fields.items() if isinstance(value, Mapping)}
+    if sections:  # a spec inside a spec needs no _target_: its field says what it is
+        kinds = get_type_hints(kind)
+        made = {
+            key: _make(kinds[key], value, f"{path}.{key}" if path else key)
+            for key, value in sections.items()
+            if isinstance(kinds[key], type) and dataclasses.is_dataclass(kinds[key])
+        }
+        fields = {**fields, **made}
     try:
         return kind(**fields)
     except ValidationError as error:
