@@ -1,0 +1,67 @@
+"""What the sweep needs of composed configs, so that omegaconf stays in this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from retsweep.spec.base import SpecError
+from retsweep.spec.compose import compose
+from retsweep.spec.load import RUN_SECTIONS, _container
+
+
+def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
+    """A copy of ``config`` with dotted keys set. Raises SpecError for a key that is not there."""
+    copy = deepcopy(config)
+    for key, value in values.items():
+        parent, _, last = key.rpartition(".")
+        section = OmegaConf.select(copy, parent) if parent else copy
+        if not OmegaConf.is_dict(section) or last not in section:
+            known = ", ".join(sorted(map(str, section))) if OmegaConf.is_dict(section) else "none"
+            raise SpecError(f"unknown key {key!r}; accepted in {parent or 'the config'}: {known}")
+        try:
+            OmegaConf.update(copy, key, value)
+        except OmegaConfBaseException as error:
+            raise SpecError(f"{key}={value!r}: {str(error).splitlines()[0]}") from error
+    return copy
+
+
+def run_sections(config: DictConfig) -> dict[str, Any]:
+    """All that makes a run, resolved: what ``config.yaml`` in a trial's folder holds.
+
+    Settings (storage URLs may carry passwords) and the sweep are left out.
+    """
+    tree = _container(config)
+    return {key: tree[key] for key in RUN_SECTIONS if key in tree}
+
+
+def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
+    """The run in a trial's ``config.yaml``, settings as composed, ``key=value`` on top."""
+    config = compose()
+    try:
+        file = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read: {error.strerror or error}") from error  # type: ignore[union-attr]
+    except Exception as error:
+        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(file, DictConfig):
+        raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
+    OmegaConf.set_struct(config, False)
+    for key in RUN_SECTIONS:
+        if key not in file:
+            raise SpecError(f"{path} has no section {key!r}; accepted: a trial's config.yaml")
+        config[key] = file[key]
+    try:
+        return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise SpecError(str(error).splitlines()[0]) from error
+
+
+def as_yaml(tree: Any) -> str:
+    """Plain data (or a config, interpolations kept) as YAML text."""
+    return OmegaConf.to_yaml(tree if OmegaConf.is_config(tree) else OmegaConf.create(tree))

@@ -1,0 +1,124 @@
+"""What one command does, after its arguments are read: plan, run, tell, print the table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from retsweep.spec import Settings
+from retsweep.spec.compose import compose
+from retsweep.spec.configs import as_yaml, from_file
+from retsweep.sweep.engine import Engine, Outcome
+from retsweep.sweep.plan import Job, cache_folder, plan
+from retsweep.sweep.storage import check_reachable, storage_url
+from retsweep.sweep.variants import Wanted, wanted_from
+from retsweep.sweep.workers import places
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+
+
+def run(arguments: Sequence[str], began: float | None = None) -> int:
+    """Runs what ``arguments`` (overrides, or a trial's config.yaml first) ask for: exit code.
+
+    ``began``: time.monotonic() at the command's start. Raises SpecError before anything is written.
+    """
+    began = time.monotonic() if began is None else began
+    wanted = wanted_from(read(arguments), _overrides(arguments))
+    console = Console(highlight=False, soft_wrap=True)
+    outcome = sweep(wanted, console, began)
+    folder = Path(wanted.settings.runs) / wanted.study
+    _table(folder, outcome)
+    return tell(outcome, wanted, folder, console)
+
+
+def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
+    """Carries out everything wanted, as far as time and signals let it. Raises SpecError."""
+    settings = wanted.settings
+    chosen = places(settings)
+    folder = Path(settings.runs) / wanted.study
+    url = storage_url(settings.storage, folder)
+    check_reachable(url)
+    planned = plan(wanted)
+    job = Job(
+        runs=planned,
+        url=url,
+        study=wanted.study,
+        folder=folder,
+        cache=cache_folder(settings.cache),
+        device=chosen.device,
+        tracker=settings.tracker,
+    )
+    console.print(_heading(wanted, len(planned), min(chosen.count, len(planned)), chosen.device), markup=False)
+    return Engine(job, settings, chosen, console, began).run()
+
+
+def read(arguments: Sequence[str]) -> Any:
+    """The composed config of a command line. Raises SpecError."""
+    file = _file(arguments)
+    if file is not None:
+        return from_file(file, tuple(arguments[1:]))
+    return compose(arguments)
+
+
+def config(arguments: Sequence[str]) -> str:
+    """``--cfg``: what the command line composes to, as YAML. Raises SpecError if it cannot run."""
+    composed = read(arguments)
+    wanted_from(composed, _overrides(arguments))
+    return as_yaml(composed)
+
+
+def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> int:
+    """Says in a few lines how it ended. Returns the exit code."""
+    for label in outcome.failed:
+        console.print(f"failed: {label}", markup=False, style="red")
+    if outcome.failed:
+        console.print(f"tracebacks: {folder}/trials/*/error.txt; the same command tries them again", markup=False)
+    if outcome.left:
+        trials = len(outcome.left) + len(outcome.failed) + len(outcome.finished)
+        reason = {
+            "limit": f"limit.minutes={wanted.settings.limit.minutes:g} is over"
+            if wanted.settings.limit.minutes is not None
+            else "",
+            "interrupted": "interrupted",
+            "terminated": "terminated",
+        }.get(outcome.ending, "stopped")
+        console.print(
+            f"{reason}: {len(outcome.left)} of {trials} runs are left; the same command goes on", markup=False
+        )
+    if outcome.ending == "interrupted":
+        return EXIT_INTERRUPTED
+    if outcome.ending == "terminated":
+        return EXIT_TERMINATED
+    return EXIT_FAILED if outcome.failed else EXIT_OK
+
+
+def _heading(wanted: Wanted, runs: int, workers: int, device: str) -> str:
+    folder = Path(wanted.settings.runs) / wanted.study
+    many = f"{runs} runs" if runs != 1 else "1 run"
+    return f"{folder}: {many}, {workers} x {device}, tracker {_tracking(wanted.settings)}"
+
+
+def _tracking(settings: Settings) -> str:
+    return str(settings.tracker.resolve())
+
+
+def _table(folder: Path, outcome: Outcome) -> None:
+    if not outcome.finished:
+        return
+    from analysis.table import show, write
+
+    show(write(folder))
+
+
+def _file(arguments: Sequence[str]) -> Path | None:
+    """The config.yaml of a trial, if the command names one."""
+    first = arguments[0] if arguments else ""
+    return Path(first) if first.endswith((".yaml", ".yml")) and "=" not in first else None
+
+
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    return list(arguments[1:] if _file(arguments) is not None else arguments)

@@ -1,0 +1,40 @@
+"""Files that are either whole or absent."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes ``path`` so that a reader (or a crash) sees the old content or the new, never half."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """``row`` as JSON holds it: scalars of numpy and torch become Python's."""
+    return dict(json.loads(json.dumps(dict(row), default=_scalar)))
+
+
+def write_row(folder: Path, row: Mapping[str, Any]) -> None:
+    write_whole(folder / "row.json", json.dumps(row, indent=1) + "\n")
+
+
+def _scalar(value: Any) -> Any:
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"a row's column cannot be a {type(value).__name__}")

@@ -1,0 +1,84 @@
+"""From runs that are wanted to trials that can start: data prepared, identities known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from retsweep.spec import RunSpec
+from retsweep.spec.identity import spec_hash
+from retsweep.sweep.variants import Run, Wanted
+
+#: What stands for the data of a run that reads none.
+NO_DATA = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with the identity of its data."""
+
+    run: Run
+    data_hash: str
+
+    @property
+    def spec(self) -> RunSpec:
+        return self.run.spec
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker process has to know. ``runs`` maps spec_hash to run."""
+
+    runs: Mapping[str, Planned]
+    url: str
+    study: str
+    folder: Path
+    cache: Path
+    device: str
+    tracker: Any
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {spec_hash: planned.run.label for spec_hash, planned in self.runs.items()}
+
+    def trial_folder(self, spec_hash: str) -> Path:
+        return self.folder / "trials" / spec_hash
+
+
+def cache_folder(cache: str | None) -> Path:
+    return Path(cache) if cache else Path.home() / ".cache" / "retsweep"
+
+
+def plan(wanted: Wanted) -> dict[str, Planned]:
+    """Each different run once, by spec_hash, in the order asked for.
+
+    Corpora that tasks will read are prepared here, once for all workers. Raises SpecError.
+    """
+    return identify(wanted.runs, cache_folder(wanted.settings.cache))
+
+
+def identify(runs: Iterable[Run], cache: Path) -> dict[str, Planned]:
+    """:func:`plan` for given runs."""
+    data: dict[tuple[Any, Any, int], str] = {}
+    planned: dict[str, Planned] = {}
+    for run in runs:
+        data_hash = _data_hash(run.spec, cache, data)
+        key = spec_hash(run.spec, data_hash)
+        known = planned.setdefault(key, Planned(run, data_hash))
+        if known.run.reference and not run.reference:  # a member of the sweep is no mere reference
+            planned[key] = Planned(dataclasses.replace(known.run, reference=False), data_hash)
+    return planned
+
+
+def _data_hash(spec: RunSpec, cache: Path, known: dict[tuple[Any, Any, int], str]) -> str:
+    if not spec.task.reads_data:
+        return NO_DATA
+    key = (spec.corpus, spec.tokenizer, spec.scale.vocabulary)
+    if key not in known:
+        from retsweep.data.prepare import prepare
+
+        known[key] = prepare(*key, cache).data_hash
+    return known[key]

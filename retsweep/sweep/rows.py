@@ -1,0 +1,133 @@
+"""The columns of a row that every task shares: what was run, on what, by which code."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from retsweep import __version__
+from retsweep.spec import RunSpec
+from retsweep.spec.identity import spec_hash, variant_hash
+
+
+def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
+    """A run's own columns and its provenance. ``device`` is a torch device ("cpu", "cuda")."""
+    attention_heads, retention_heads = spec.heads_by_kind
+    columns = {
+        "architecture": spec.layout.architecture(spec.layers, spec.scale.heads),
+        "layout": spec.layout.kind,
+        "ar_ratio": spec.layout.ar_ratio(spec.layers, spec.scale.heads),
+        "pattern": spec.pattern,
+        "mixer": mixer(spec),
+        "attention_heads": attention_heads,
+        "retention_heads": retention_heads,
+        "layers": spec.scale.layers,
+        "heads": spec.scale.heads,
+        "d_model": spec.scale.d_model,
+        "ffn": spec.scale.ffn,
+        "context": spec.scale.context,
+        "vocabulary": spec.scale.vocabulary,
+        "seed": spec.seed,
+        "learning_rate": spec.protocol.learning_rate,
+        "precision": spec.protocol.precision,
+        "leaky": spec.leaky,
+        "protocol": spec.protocol.name,
+        "scale": spec.scale.name,
+        "task": spec.task.name,
+    }
+    data = {}
+    if spec.task.reads_data:
+        data = {"corpus": _name(spec.corpus), "tokenizer": _name(spec.tokenizer), "data_hash": data_hash}
+    return {
+        **columns,
+        **_layer_columns(spec),
+        **data,
+        "git_commit": git_commit(),
+        "version": __version__,
+        "spec_hash": spec_hash(spec, data_hash),
+        "variant_hash": variant_hash(spec, data_hash),
+        "torch_version": _torch_version(),
+        "device": device_name(device),
+    }
+
+
+def costs(spec: RunSpec) -> dict[str, Any]:
+    """What every row carries of the run's costs: closed forms, and the fvcore trace that a task
+    which reads data does not make itself. Raises CensusError if trace and census disagree."""
+    from retsweep.costs import cost_columns
+
+    columns: dict[str, Any] = dict(cost_columns(spec))
+    if spec.task.reads_data:
+        from retsweep.costs.fvcore_trace import trace
+
+        columns["macs_fvcore"] = trace(spec).macs
+    return columns
+
+
+def mixer(spec: RunSpec) -> str:
+    """What stands beside attention in this network; "attention" or "none" if nothing does."""
+    kinds = dict.fromkeys(layer.kind for layer in spec.layers)
+    beside = [spec.layout.mixer if kind == "hybrid" else kind for kind in kinds if kind != "attention"]
+    return _joined(beside) or "attention"
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the checkout that this code runs from, "-dirty" if it was edited since; None
+    for an installed package. Asked once a process: that is the code which it has loaded."""
+    here = Path(__file__).resolve().parent
+    if not _git(here, "ls-files", Path(__file__).name):
+        return None  # inside somebody else's repository, or none
+    commit = _git(here, "rev-parse", "HEAD")
+    return f"{commit}-dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else commit
+
+
+@functools.cache
+def device_name(device: str) -> str:
+    """The hardware behind a torch device: the GPU's name, or the processor's."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "cpu"
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"cpu ({models[0]})" if models else "cpu"
+
+
+def _layer_columns(spec: RunSpec) -> dict[str, str]:
+    """``position``, ``hybrid_form`` ...: what the layers say, distinct values joined by "+"."""
+    said: dict[str, list[Any]] = {}
+    for layer in dict.fromkeys(spec.layers):
+        for column, value in layer.columns().items():
+            said.setdefault(column, []).append(value)
+    return {column: _joined(values) for column, values in said.items()}
+
+
+def _joined(values: Iterable[Any]) -> str:
+    return "+".join(dict.fromkeys(str(value) for value in values))
+
+
+def _name(spec: Any) -> str:
+    return str(getattr(spec, "name", None) or getattr(spec, "kind", None) or type(spec).__name__.lower())
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

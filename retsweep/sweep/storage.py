@@ -1,0 +1,161 @@
+"""Opens the Optuna storage of a study so that many processes can share it.
+
+What Optuna does not do by itself: on SQLite its transactions read before they write, so two
+workers can take the same trial; BEGIN IMMEDIATE takes the write lock first. Creating a fresh
+database, and reconciling a list of runs with it, must be done by one process at a time:
+:func:`exclusive` (a lock file beside the database, an advisory lock in PostgreSQL).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retsweep.spec import SpecError
+
+if TYPE_CHECKING:
+    import optuna
+    import sqlalchemy
+
+#: Seconds between two signs of life of a running trial, and the silence after which another
+#: machine takes it to be dead. (On its own machine a dead process is noticed at once.)
+HEARTBEAT_SECONDS = 2
+GRACE_SECONDS = 60
+#: Seconds a SQLite transaction waits for its turn.
+BUSY_SECONDS = 60
+
+ACCEPTED = "accepted: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+
+
+def storage_url(storage: str | None, folder: Path) -> str:
+    """The database of a study: ``storage`` if it is given, else SQLite in the study's folder.
+
+    Raises SpecError if it is a kind of database that is not supported or not installed.
+    """
+    import sqlalchemy
+
+    if storage is None:
+        url = sqlalchemy.URL.create("sqlite", database=str((folder / "study.db").resolve()))
+        return url.render_as_string(hide_password=False)
+    try:
+        url = sqlalchemy.make_url(storage)
+        url.get_dialect()
+    except sqlalchemy.exc.ArgumentError as error:
+        raise SpecError(f"storage={storage!r} is no database URL; {ACCEPTED}") from error
+    except sqlalchemy.exc.NoSuchModuleError as error:
+        raise SpecError(f"storage: unknown database {url.drivername!r}; {ACCEPTED}") from error
+    if url.get_backend_name() not in ("sqlite", "postgresql") or (_is_sqlite(url) and not url.database):
+        raise SpecError(f"storage={url.render_as_string()} cannot be shared by workers; {ACCEPTED}")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if not _is_sqlite(url):
+        try:
+            url.get_dialect().import_dbapi()
+        except ImportError as error:
+            raise SpecError(f"storage: {error.name} is missing; pip install 'retsweep[postgresql]'") from error
+    return url.render_as_string(hide_password=False)
+
+
+def open_study(url: str, name: str, *, create: bool) -> optuna.Study:
+    """The Optuna study ``name``. Creating (or finding) one needs :func:`exclusive`."""
+    import optuna
+    from sqlalchemy import event
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():  # heartbeats are "experimental"
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=_engine_options(url),
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            skip_table_creation=not create,
+        )
+    if url.startswith("sqlite"):
+        storage.engine.dispose()  # connections made so far lack the two events below
+        event.listen(storage.engine, "connect", _on_connect)
+        event.listen(storage.engine, "begin", _on_begin)
+    if create:
+        return optuna.create_study(
+            storage=storage, study_name=name, load_if_exists=True, sampler=_no_sampler(), pruner=_no_pruner()
+        )
+    return optuna.load_study(storage=storage, study_name=name, sampler=_no_sampler(), pruner=_no_pruner())
+
+
+@contextmanager
+def exclusive(url: str, study: str) -> Iterator[None]:
+    """One process at a time, of all that share this storage, is inside for this study."""
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    if _is_sqlite(parsed):
+        from filelock import FileLock
+
+        assert parsed.database
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{parsed.database}.lock"):
+            yield
+        return
+    key = int.from_bytes(hashlib.sha256(f"retsweep {study}".encode()).digest()[:8], signed=True)
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
+        try:
+            yield
+        finally:
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+
+
+def check_reachable(url: str) -> None:
+    """Raises SpecError, in one line, if nobody answers at a server's URL."""
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    if _is_sqlite(parsed):
+        return
+    engine = sqlalchemy.create_engine(
+        parsed, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": 10}
+    )
+    try:
+        with engine.connect():
+            pass
+    except sqlalchemy.exc.OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[-1].strip()
+        raise SpecError(f"storage {parsed.render_as_string()} does not answer: {reason}") from error
+
+
+def _is_sqlite(url: sqlalchemy.URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    if url.startswith("sqlite"):
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    return {"pool_pre_ping": True, "pool_size": 2}
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: _on_begin does
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _on_begin(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _no_sampler() -> optuna.samplers.BaseSampler:
+    """Runs are listed, never proposed: any sampler serves, and this one starts fastest."""
+    import optuna
+
+    return optuna.samplers.RandomSampler(seed=0)
+
+
+def _no_pruner() -> optuna.pruners.BasePruner:
+    import optuna
+
+    return optuna.pruners.NopPruner()

@@ -1,0 +1,210 @@
+"""The study as a queue and a ledger, on top of Optuna's storage.
+
+A trial is one attempt at one run, named by the run's ``spec_hash``. It waits, runs in exactly one
+process, and ends complete or failed; Optuna's storage refuses every change to an ended trial, so
+**the running trial itself is the claim**: whoever takes a silent worker's work away ends its trial
+first, and what that worker does afterwards is refused here (:class:`ClaimLost`). Rows are kept in
+the storage before they are written as files, so the files can always be made again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from retsweep.sweep.processes import identity, is_dead
+from retsweep.sweep.storage import GRACE_SECONDS, open_study
+
+if TYPE_CHECKING:
+    import optuna
+
+State = Literal["waiting", "running", "complete", "failed", "lost"]
+
+
+class ClaimLost(Exception):
+    """This worker was taken for dead and its trial given to another: write nothing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial as the ledger has it. ``failed`` raised (``error`` says what); ``lost`` means that
+    its worker died. ``attempt`` counts from 0. ``steps`` are (done, in all)."""
+
+    trial: int
+    hash: str
+    state: State
+    attempt: int
+    steps: tuple[int, int]
+    worker: dict[str, Any] | None
+    error: str | None
+    row: dict[str, Any] | None
+    started: datetime.datetime | None
+
+
+class Study:
+    """One study in a storage. Safe to use from several threads and processes."""
+
+    def __init__(self, url: str, name: str, *, create: bool = False) -> None:
+        self._study = open_study(url, name, create=create)
+        self._storage = self._study._storage
+
+    # ---- reading -----------------------------------------------------------------------------
+    def entries(self) -> list[Entry]:
+        """Every trial, oldest first."""
+        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+        return [_entry(trial) for trial in trials if "spec_hash" in trial.user_attrs]
+
+    def standing(self, hashes: Collection[str]) -> dict[str, Entry]:
+        """For each of ``hashes`` that was ever enqueued, the trial that says how it stands."""
+        best: dict[str, Entry] = {}
+        for entry in self.entries():
+            if entry.hash in hashes:
+                known = best.get(entry.hash)
+                if known is None or _RANK[entry.state] >= _RANK[known.state]:
+                    best[entry.hash] = entry
+        return best
+
+    def holds(self, trial: int) -> bool:
+        """Whether the trial that this process took is still its own."""
+        from optuna.trial import TrialState
+
+        return bool(self._storage.get_trial(trial).state == TrialState.RUNNING)
+
+    # ---- a worker's side ---------------------------------------------------------------------
+    def claim(self, hashes: Collection[str]) -> Entry | None:
+        """Takes the first waiting trial among ``hashes``; None if none waits."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        for entry in self.entries():
+            if entry.state != "waiting" or entry.hash not in hashes:
+                continue
+            try:
+                if self._storage.set_trial_state_values(entry.trial, TrialState.RUNNING):
+                    self._note(entry.trial, "worker", identity())
+                    self.beat(entry.trial)
+                    return entry
+            except (UpdateFinishedTrialError, ClaimLost):
+                continue
+        return None
+
+    def beat(self, trial: int, steps: tuple[int, int] | None = None) -> None:
+        """A sign of life. Raises ClaimLost if the trial was given to another."""
+        if steps is not None:
+            self._note(trial, "steps", list(steps))
+        elif not self.holds(trial):
+            raise ClaimLost
+        self._storage.record_heartbeat(trial)
+
+    def complete(self, trial: int, row: Mapping[str, Any]) -> None:
+        """Ends the trial with its row. Raises ClaimLost if it was given to another."""
+        from optuna.trial import TrialState
+
+        self._note(trial, "row", dict(row))
+        self._end(trial, TrialState.COMPLETE, [_objective(row)])
+
+    def fail(self, trial: int, row: Mapping[str, Any], error: str) -> None:
+        """Ends the trial as failed. Raises ClaimLost if it was given to another."""
+        from optuna.trial import TrialState
+
+        self._note(trial, "row", dict(row))
+        self._note(trial, "error", error)
+        self._end(trial, TrialState.FAIL)
+
+    def release(self, trial: int) -> None:
+        """Puts a trial back to wait: it was stopped, and goes on from its checkpoint."""
+        from optuna.trial import TrialState
+
+        self._note(trial, "worker", None)
+        self._end(trial, TrialState.WAITING)
+
+    # ---- reconciling: under storage.exclusive ------------------------------------------------
+    def enqueue(self, spec_hash: str, label: str, attempt: int) -> None:
+        import optuna
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            attributes = {"spec_hash": spec_hash, "label": label, "attempt": attempt}
+            trial = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs=attributes)
+            self._study.add_trial(trial)
+
+    def bury(self) -> None:
+        """Ends the trials of the dead: processes gone from this machine, silent ones elsewhere."""
+        import optuna
+        from optuna.trial import TrialState
+
+        for entry in self.entries():
+            if entry.state == "running" and _is_gone(entry):
+                try:
+                    self._end(entry.trial, TrialState.FAIL)
+                except ClaimLost:
+                    continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            optuna.storages.fail_stale_trials(self._study)
+
+    def _note(self, trial: int, key: str, value: Any) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self._storage.set_trial_user_attr(trial, key, value)
+        except UpdateFinishedTrialError as error:
+            raise ClaimLost from error
+
+    def _end(self, trial: int, state: Any, values: list[float] | None = None) -> None:
+        from optuna.exceptions import UpdateFinishedTrialError
+
+        try:
+            self._storage.set_trial_state_values(trial, state, values)
+        except UpdateFinishedTrialError as error:
+            raise ClaimLost from error
+
+
+#: Of several trials of one run, which says how it stands (a later one wins a draw).
+_RANK: dict[State, int] = {"lost": 0, "failed": 0, "waiting": 1, "running": 2, "complete": 3}
+
+
+def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
+    attributes = trial.user_attrs
+    state: State
+    match trial.state.name:
+        case "WAITING":
+            state = "waiting"
+        case "RUNNING":
+            state = "running"
+        case "COMPLETE":
+            state = "complete"
+        case _:
+            state = "failed" if attributes.get("error") else "lost"
+    done, total = attributes.get("steps") or (0, 0)
+    return Entry(
+        trial=trial._trial_id,
+        hash=attributes["spec_hash"],
+        state=state,
+        attempt=attributes.get("attempt", 0),
+        steps=(done, total),
+        worker=attributes.get("worker"),
+        error=attributes.get("error"),
+        row=attributes.get("row"),
+        started=trial.datetime_start,
+    )
+
+
+def _is_gone(entry: Entry) -> bool:
+    if entry.worker is not None:
+        return is_dead(entry.worker)
+    # It died between taking the trial and signing it: there is no heartbeat to go by either.
+    age = datetime.datetime.now() - entry.started if entry.started else datetime.timedelta(0)
+    return age > datetime.timedelta(seconds=GRACE_SECONDS)
+
+
+def _objective(row: Mapping[str, Any]) -> float:
+    """What Optuna's own tools plot. retsweep reads rows, never this."""
+    for column in ("valid_ppl", "macs_train_forward"):
+        value = row.get(column)
+        if isinstance(value, (int, float)) and value == value:
+            return float(value)
+    return 0.0

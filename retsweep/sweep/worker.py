@@ -1,0 +1,74 @@
+"""A worker process: takes trials of one study until none waits, and dies with its parent.
+
+Started as ``python -m retsweep.sweep.worker``. Its standard input carries the job, then "s" when
+it shall stop, and ends when the parent does.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import threading
+from typing import IO, Any
+
+from retsweep.sweep.processes import die_with_parent
+
+LENGTH_BYTES = 8
+STOP = b"s"
+
+
+def send_job(pipe: IO[bytes], job: Any) -> None:
+    """Writes a job to a worker's standard input."""
+    body = pickle.dumps((sys.path, pickle.dumps(job)))
+    pipe.write(len(body).to_bytes(LENGTH_BYTES) + body)
+    pipe.flush()
+
+
+def main() -> None:
+    die_with_parent()
+    stopping = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    body = _read(int.from_bytes(_read(LENGTH_BYTES)))
+    threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
+    path, job = pickle.loads(body)
+    sys.path[:] = path
+    work(pickle.loads(job), stopping)
+
+
+def work(job: Any, stopping: threading.Event) -> None:
+    """Runs waiting trials of ``job`` one after another until there is none or it shall stop."""
+    from retsweep.sweep.study import Study
+    from retsweep.sweep.trial import run_trial
+
+    study = Study(job.url, job.study)
+    while not stopping.is_set():
+        entry = study.claim(job.runs)
+        if entry is None:
+            return
+        run_trial(job, study, entry, stopping.is_set)
+
+
+def _watch(stopping: threading.Event) -> None:
+    """Waits for the word to stop; the pipe's end is the parent's."""
+    while said := os.read(0, 1):
+        if said == STOP:
+            stopping.set()
+    os._exit(1)
+
+
+def _read(count: int) -> bytes:
+    """``count`` bytes of standard input; no buffer, so that nothing is read ahead of _watch."""
+    kept = b""
+    while len(kept) < count:
+        piece = os.read(0, count - len(kept))
+        if not piece:
+            os._exit(1)  # the parent is gone already
+        kept += piece
+    return kept
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""A task that trains nothing: it counts steps, and tells a file that it ran."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from retsweep.spec.base import spec
+from retsweep.spec.run import RunSpec
+from retsweep.tasks.base import InterruptedRun, Workspace
+
+#: Names the file that hears "HASH EVENT" lines.
+LOG = "RETSWEEP_TOY_LOG"
+
+
+@spec
+class Toy:
+    """``steps`` of ``seconds`` each; ``fails_at`` a seed that raises, ``dies_at`` one whose worker
+    is killed in the middle (``deaths`` times)."""
+
+    name: ClassVar[str] = "toy"
+    reads_data: ClassVar[bool] = False
+
+    steps: int = 1
+    seconds: float = 0.0
+    fails_at: int | None = None
+    dies_at: int | None = None
+    deaths: int = 1
+
+    def __call__(self, run: RunSpec, workspace: Workspace) -> dict[str, Any]:
+        saved = workspace.folder / "toy.saved"
+        first = int(saved.read_text()) if saved.exists() else 0
+        tell(workspace.folder.name, f"began@{first}")
+        for step in range(first, self.steps):
+            if workspace.stop():
+                saved.write_text(str(step))
+                raise InterruptedRun
+            time.sleep(self.seconds)
+            workspace.progress(step + 1, self.steps)
+            if run.seed == self.fails_at:
+                raise ValueError("the toy broke\nand says so at length")
+            self._die(run, workspace.folder)
+        tell(workspace.folder.name, "ended")
+        return {"valid_ppl": 10.0 + run.seed, "steps": self.steps, "first_step": first}
+
+    def _die(self, run: RunSpec, folder: Path) -> None:
+        died = len(list(folder.glob("death-*")))
+        if run.seed == self.dies_at and died < self.deaths:
+            (folder / f"death-{died}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def tell(trial: str, event: str) -> None:
+    with Path(os.environ[LOG]).open("a") as file:
+        file.write(f"{trial} {event}\n")
