@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from retsweep.spec.base import LABEL, spec
-from retsweep.spec.forms import Form
+from retsweep.spec.forms import Form, Parallel
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,6 +63,8 @@ class LayerSpec:
     kind: ClassVar[str]
     """The layer's name: that of its file and of its YAML."""
     has_incremental_form: ClassVar[bool] = True
+    mixes: ClassVar[bool] = True
+    """False: a block of this layer has no mixer and no norm before it, only its FFN."""
 
     letter: Annotated[str, Field(pattern="^[A-Z]$")] = dataclasses.field(metadata=LABEL)
     """Stands for the layer in ``layout.pattern``."""
@@ -86,6 +88,10 @@ class LayerSpec:
 
     def check(self, shape: Shape) -> None:
         """Raises SpecError, in one line, if the layer cannot have this shape."""
+
+    def training_form(self, tokens: int) -> Form:
+        """The form in which the built mixer's ``forward`` computes ``tokens`` tokens."""
+        return Parallel(tokens)
 
     # ---- census ------------------------------------------------------------------------------
     def parameters(self, shape: Shape) -> dict[str, int]:

@@ -1,0 +1,71 @@
+"""What every built mixer offers, and the heads that it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retsweep.spec.layer import Shape
+
+
+class Mixer(nn.Module):
+    """Maps (batch, time, d_model) to the same, position i reading positions up to i.
+
+    The forms compute one function. A state comes out of ``chunkwise`` or ``recurrent`` and is fed
+    back exactly as it came; both may be mixed. States belong to one sequence each of the batch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The form in which the mixer trains."""
+        return self.parallel(x)
+
+    def parallel(self, x: Tensor) -> Tensor:
+        """(batch, time, d_model) -> the same, all pairs of positions at once."""
+        raise NotImplementedError(type(self).__name__)
+
+    def chunkwise(self, x: Tensor, chunk: int, state: Any = None) -> tuple[Tensor, Any]:
+        """(batch, time, d_model) -> the same and the state after it; ``state`` None starts anew."""
+        raise NotImplementedError(type(self).__name__)
+
+    def recurrent(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One token: (batch, d_model) -> the same and the state after it."""
+        raise NotImplementedError(type(self).__name__)
+
+    def naive(self, x: Tensor) -> Tensor:
+        """``parallel`` as the paper writes it, position by position: slow, for tests."""
+        raise NotImplementedError(type(self).__name__)
+
+    def initial_state(
+        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> Any:
+        """The state before the first token; device and dtype of the weights unless given."""
+        raise NotImplementedError(type(self).__name__)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """``heads`` heads that read ``d_model`` channels, ``head_dim`` key channels each.
+
+    ``output`` False leaves the heads' results side by side, without a projection back to d_model.
+    """
+
+    d_model: int
+    heads: int
+    head_dim: int
+    output: bool = True
+
+    @classmethod
+    def of(cls, shape: Shape) -> Heads:
+        return cls(shape.d_model, shape.heads, shape.head_dim)
+
+    @property
+    def width(self) -> int:
+        return self.heads * self.head_dim
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of states, decays and angles: float32, or float64 where the input is."""
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,55 @@
+"""None: no mixer. The block is its feed-forward network alone, which sees one token at a time."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from retsweep.layers.mixer import Mixer
+from retsweep.spec.base import spec
+from retsweep.spec.forms import Form
+from retsweep.spec.layer import LayerSpec, Operation, Shape
+
+
+@spec
+class NoneSpec(LayerSpec):
+    kind: ClassVar[str] = "none"
+    mixes: ClassVar[bool] = False
+
+    def heads_by_kind(self, heads: int) -> tuple[int, int]:
+        return 0, 0
+
+    def parameters(self, shape: Shape) -> dict[str, int]:
+        return {}
+
+    def operations(self, shape: Shape, form: Form) -> tuple[Operation, ...]:
+        return ()
+
+    def state_elements(self, shape: Shape, context: int) -> dict[str, int]:
+        return {"cache": 0, "state": 0}
+
+    def build(self, shape: Shape) -> NoMixer:
+        return NoMixer()
+
+
+class NoMixer(Mixer):
+    """Adds nothing to the residual stream; a model leaves it out altogether."""
+
+    def parallel(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def chunkwise(self, x: Tensor, chunk: int, state: tuple[()] | None = None) -> tuple[Tensor, tuple[()]]:
+        return torch.zeros_like(x), ()
+
+    def recurrent(self, x: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        return torch.zeros_like(x), ()
+
+    def naive(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def initial_state(
+        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> tuple[()]:
+        return ()
