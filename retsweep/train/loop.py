@@ -1,0 +1,308 @@
+"""The training loop: a model, batches and a protocol in, trained weights and an Outcome out.
+
+Everything random in a step comes from (seed, step), so a checkpoint needs no generator's state and
+a run that was killed and resumed has, on a CPU, the numbers of an unbroken one to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retsweep.spec.protocol import Protocol
+from retsweep.train import checkpoint
+from retsweep.train.divergence import DivergenceWatch
+from retsweep.train.gradients import accumulate_gradients, casting
+from retsweep.train.metrics import MetricsFile, log_every
+from retsweep.train.optimiser import adamw
+from retsweep.train.reproducible import peak_memory_bytes, reproducible, seed_step
+from retsweep.train.schedule import learning_rate
+from retsweep.train.state import Outcome, State
+
+#: Optimiser step and micro-batch, both from 0 -> inputs and targets, (batch, time) int64 each.
+Batches = Callable[[int, int], tuple[Tensor, Tensor]]
+#: Model -> mean loss in nats a target over the validation split.
+Validate = Callable[[nn.Module], float]
+
+#: Steps between looks at the losses, by kind of device: a look waits until a GPU has caught up.
+LOOK_EVERY = {"cpu": 1, "cuda": 16}
+#: ``checkpoint_every=0``: seconds of training between checkpoints are at least these, and so many
+#: times the cost of the last checkpoint that all of them stay below 2 % of a run.
+CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_COST_FACTOR = 60
+
+
+class Interrupted(Exception):
+    """``stop`` answered True. The run's checkpoint is on disk."""
+
+
+def train(
+    model: nn.Module,
+    batches: Batches,
+    protocol: Protocol,
+    *,
+    steps: int,
+    seed: int,
+    folder: Path,
+    device: str = "cpu",
+    validate: Validate | None = None,
+    unigram_nats: float | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    metrics: Callable[[Mapping[str, Any]], None] = lambda line: None,
+) -> Outcome:
+    """Trains ``model``, which is on ``device``, in place for ``steps`` optimiser steps.
+
+    ``folder`` exists; last.pt, best.pt and metrics.jsonl live in it, and a last.pt of the same run
+    is gone on from. ``validate`` is called every ``protocol.evaluation.every`` steps and after the
+    last, if that is not 0. ``unigram_nats``: entropy of the corpus's unigrams, for
+    ``divergence=above_unigram``. ``stop`` is asked before each step; an exception from it leaves
+    at once, writing nothing. Raises Interrupted when it answers True.
+    """
+    place = torch.device(device)
+    with reproducible(place):
+        run = _Run(model, batches, protocol, steps, seed, folder, place, unigram_nats, metrics)
+        try:
+            while not run.over:
+                if stop():
+                    run.leave()
+                    continue
+                run.advance()
+                if validate is not None and run.validation_due:
+                    run.validate(validate)
+                run.write_line()
+                if run.checkpoint_due:
+                    run.save()
+                progress(run.state.step, steps)
+            run.finish()
+        finally:
+            run.lines.close()
+    return run.state.outcome()
+
+
+class _Run:
+    """One process's part of a training; its methods are the sentences of :func:`train`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        protocol: Protocol,
+        steps: int,
+        seed: int,
+        folder: Path,
+        device: torch.device,
+        unigram_nats: float | None,
+        metrics: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        self.model, self.batches, self.protocol = model, batches, protocol
+        self.steps, self.seed, self.folder, self.device = steps, seed, folder, device
+        self.tell = metrics
+        self.optimiser = adamw(model, protocol)
+        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
+        self.state = State()
+        self.resume()
+        self.began_at = self.dispatched = self.saved_step = self.state.step
+        self.pending: list[tuple[Tensor, int]] = []
+        self.log_every = log_every(steps)
+        self.look_every = LOOK_EVERY.get(device.type, 1)
+        self.first = True
+        self.line: dict[str, Any] | None = None
+        self.saved_seconds, self.save_cost = self.state.seconds, 0.0
+        self.lines = MetricsFile(folder / "metrics.jsonl", self.state.step)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        if protocol.compile:
+            compile_blocks(model)
+        model.train()
+
+    # ---- where the run stands ----------------------------------------------------------------
+    @property
+    def over(self) -> bool:
+        return self.state.status != "running" or self.state.step == self.steps
+
+    @property
+    def looked(self) -> bool:
+        """Whether the state describes the weights: no step is ahead of it."""
+        return not self.pending and self.state.status == "running"
+
+    def validates_at(self, step: int) -> bool:
+        every = self.protocol.evaluation.every
+        return every > 0 and (step % every == 0 or step == self.steps)
+
+    @property
+    def validation_due(self) -> bool:
+        return self.looked and self.validates_at(self.state.step)
+
+    @property
+    def checkpoint_due(self) -> bool:
+        if not self.looked or self.over:
+            return False
+        if self.protocol.checkpoint_every:
+            return self.state.step - self.saved_step >= self.protocol.checkpoint_every
+        pause = max(CHECKPOINT_SECONDS, CHECKPOINT_COST_FACTOR * self.save_cost)
+        return self.state.seconds - self.saved_seconds >= pause
+
+    # ---- steps -------------------------------------------------------------------------------
+    def advance(self) -> None:
+        """One optimiser step, and a look at the losses when one is due."""
+        started = time.perf_counter()
+        step = self.dispatched + 1
+        seed_step(self.seed, step, self.device)
+        batches = [self.micro_batch(step, micro) for micro in range(self.protocol.accumulate)]
+        loss = accumulate_gradients(self.model, batches, casting(self.protocol.precision, self.device))
+        if self.protocol.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.protocol, step, self.steps)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.dispatched = step
+        self.pending.append((loss, sum(targets.numel() for _, targets in batches)))
+        self.state.seconds += time.perf_counter() - started
+        if self.look_due(step):
+            self.look()
+
+    def micro_batch(self, step: int, micro: int) -> tuple[Tensor, Tensor]:
+        inputs, targets = self.batches(step - 1, micro)
+        return inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
+
+    def look_due(self, step: int) -> bool:
+        periods = (
+            self.look_every,
+            self.log_every,
+            self.protocol.evaluation.every,
+            self.protocol.checkpoint_every,
+        )
+        return self.first or step == self.steps or any(period and step % period == 0 for period in periods)
+
+    def look(self) -> None:
+        """Fetches the losses of the steps since the last look, and judges them in order."""
+        started = time.perf_counter()
+        losses = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
+        counts = [count for _, count in self.pending]
+        self.pending.clear()
+        self.state.seconds += time.perf_counter() - started
+        if self.first and losses:
+            self.first = False
+            self.state.first_tokens += counts[0]
+            self.state.first_seconds += self.state.seconds - self.saved_seconds
+        for loss, count in zip(losses, counts, strict=True):
+            if self.state.status == "running":
+                self.observe(loss, count)
+
+    def observe(self, loss: float, tokens: int) -> None:
+        state, step = self.state, self.state.step + 1
+        diverged = self.watch.diverged(step, loss)
+        state.above, state.fell = self.watch.above, self.watch.fell
+        if diverged:
+            state.status = f"diverged@{step}"
+        if math.isfinite(loss):
+            state.step, state.last_loss = step, loss
+            state.tokens += tokens
+            state.line_sum += loss
+            state.line_count += 1
+        if diverged or step == self.steps or step % self.log_every == 0 or self.validates_at(step):
+            self.begin_line(step)
+
+    # ---- what is written ---------------------------------------------------------------------
+    def begin_line(self, step: int) -> None:
+        """A line: the mean loss since the line before, absent if no loss was a number."""
+        state = self.state
+        self.line = {"step": step}
+        if state.line_count:
+            self.line["loss"] = state.line_sum / state.line_count
+        self.line["learning_rate"] = learning_rate(self.protocol, step, self.steps)
+        self.line |= {"tokens": state.tokens, "seconds": round(state.seconds, 3)}
+        if state.status != "running":
+            self.line["status"] = state.status
+        state.line_sum, state.line_count = 0.0, 0
+
+    def write_line(self) -> None:
+        """Writes the line that a look began, if it began one (never two: see ``look_due``)."""
+        if self.line is not None:
+            self.lines.write(self.line)
+            self.tell(self.line)
+            self.line = None
+
+    def validate(self, validate: Validate) -> None:
+        """Asks for the validation loss and keeps the weights if they are the best so far."""
+        loss, step = validate(self.model), self.state.step
+        self.model.train()
+        finite = math.isfinite(loss)
+        if self.line is not None:
+            self.line["valid_loss"] = loss if finite else None
+        best = self.state.best_loss
+        if finite and (best is None or loss < best):
+            self.state.best_loss, self.state.best_step = loss, step
+            content = {"weights": self.model.state_dict(), "step": step, "valid_loss": loss}
+            checkpoint.save(self.folder / "best.pt", content)
+
+    def save(self, finished: bool = False) -> None:
+        """Writes last.pt; a finished run's holds no optimiser: nothing is gone on from it."""
+        started = time.perf_counter()
+        self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, peak_memory_bytes(self.device))
+        self.lines.sync()
+        content = {
+            "run": {"steps": self.steps, "seed": self.seed},
+            "step": self.state.step,
+            "state": self.state.as_dict(),
+            "weights": self.model.state_dict(),
+            "optimiser": None if finished else self.optimiser.state_dict(),
+        }
+        checkpoint.save(self.folder / "last.pt", content)
+        self.saved_step, self.saved_seconds = self.state.step, self.state.seconds
+        self.save_cost = time.perf_counter() - started
+
+    def leave(self) -> None:
+        """Saves and raises Interrupted, unless the last losses show that the run is over."""
+        self.look()
+        self.write_line()
+        if not self.over:
+            self.save()
+            raise Interrupted(f"stopped after step {self.state.step} of {self.steps}")
+
+    def finish(self) -> None:
+        """Writes the final last.pt, unless the run had ended before this process began."""
+        if self.dispatched > self.began_at or self.state.status == "running":
+            self.state.status = "ok" if self.state.status == "running" else self.state.status
+            self.save(finished=True)
+
+    # ---- going on ----------------------------------------------------------------------------
+    def resume(self) -> None:
+        """Takes up last.pt if there is one; a broken one is told and begun anew."""
+        path = self.folder / "last.pt"
+        try:
+            content = checkpoint.load(path)
+            if content["run"] != {"steps": self.steps, "seed": self.seed}:
+                raise checkpoint.BrokenCheckpoint(f"{path}: of a run with other steps or seed")
+            state = State(**content["state"])
+            checkpoint.check_weights(self.model, content["weights"], path)
+        except FileNotFoundError:
+            return
+        except (checkpoint.BrokenCheckpoint, KeyError, TypeError) as error:
+            warnings.warn(f"training starts from the beginning: {error}", stacklevel=2)
+            return
+        self.model.load_state_dict(content["weights"])
+        if content["optimiser"] is not None:
+            self.optimiser.load_state_dict(content["optimiser"])
+        self.state = state
+        self.watch.above, self.watch.fell = state.above, state.fell
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Compiles in place, so that no parameter changes its name: each block, or else the model.
+
+    Blocks of one kind share their compiled code, which saves most of the time that it takes.
+    """
+    blocks = getattr(model, "blocks", None)
+    for module in blocks if isinstance(blocks, nn.ModuleList) else [model]:
+        module.compile()

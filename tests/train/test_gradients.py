@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retsweep.train.gradients import accumulate_gradients, casting, cross_entropy
+from tests.train.tiny import VOCABULARY, TinyModel, batch_at
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=2, max_size=4))
+@settings(max_examples=10, deadline=None)
+def test_micro_batches_of_any_sizes_give_the_gradient_of_one_large_batch(sizes):
+    parts = [batch_at(0, micro, size) for micro, size in enumerate(sizes)]
+    whole = [tuple(torch.cat(side) for side in zip(*parts, strict=True))]
+    one, other = TinyModel().double(), TinyModel().double()
+    loss = accumulate_gradients(one, whole, nullcontext())
+    assert accumulate_gradients(other, parts, nullcontext()).item() == pytest.approx(loss.item(), rel=1e-12)
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_the_loss_is_the_mean_over_all_positions():
+    logits = torch.randn(2, 3, VOCABULARY, dtype=torch.float64)
+    targets = torch.randint(VOCABULARY, (2, 3))
+    by_hand = -sum(
+        logits[b, t].log_softmax(-1)[targets[b, t]] for b in range(2) for t in range(3)
+    ) / 6
+    assert cross_entropy(logits, targets).item() == pytest.approx(by_hand.item())
+
+
+def test_bf16_runs_the_forward_in_bf16_and_the_loss_and_gradients_in_fp32():
+    model, seen = TinyModel(), []
+    model.head.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    loss = accumulate_gradients(model, [batch_at(0)], casting("bf16", torch.device("cpu")))
+    assert seen == [torch.bfloat16]
+    assert loss.dtype == torch.float32
+    exact = accumulate_gradients(TinyModel(), [batch_at(0)], casting("fp32", torch.device("cpu")))
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
