@@ -50,7 +50,7 @@ HELD_OUT_CHARACTERS = 115_000
 HELD_OUT_DOCUMENT = HELD_OUT_CHARACTERS // 8
 
 #: Where definitions stand: among statements, never inside expressions.
-BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
+BLOCKS = ("body", "handlers", "orelse", "finalbody")
 Documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -134,14 +134,9 @@ def docstrings(node: ast.AST) -> Iterator[str]:
         if text:
             yield text
     for block in BLOCKS:
-        for child in _statements(node, block):
+        for child in getattr(node, block, ()):
             if hasattr(child, "body"):
                 yield from docstrings(child)
-
-
-def _statements(node: ast.AST, block: str) -> list[ast.AST]:
-    found = getattr(node, block, [])
-    return found if isinstance(found, list) else []  # the body of a lambda or of "x if y else z"
 
 
 def clean(raw: Iterator[tuple[str, list[str]]]) -> dict[str, str]:

@@ -134,8 +134,8 @@ class Gpt2(TokenizerSpec):
         found = encoder.encode(text).tolist()
         if found != expected or encoder.size != GPT2_SIZE:
             raise SpecError(
-                f"{vocabulary_file.parent} is not GPT-2's tokenizer: of {encoder.size} tokens, {text!r} gives "
-                f"{found}; GPT-2's {GPT2_SIZE} give {expected}"
+                f"{vocabulary_file.parent} is not GPT-2's tokenizer: {text!r} gives {found}, not {expected}, "
+                f"of {encoder.size} tokens, not {GPT2_SIZE}"
             )
         return encoder
 

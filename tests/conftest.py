@@ -1,0 +1,25 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retsweep.data.prepare import TokenisedCorpus, prepare
+from retsweep.data.pydocs import PyDocs
+from retsweep.data.tokenizers import Bpe
+
+
+@pytest.fixture(scope="session")
+def pydocs_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache in which the default corpus has been prepared, once a session: it takes seconds."""
+    cache = tmp_path_factory.mktemp("pydocs-cache")
+    prepare(PyDocs(), Bpe(), 512, cache)
+    return cache
+
+
+@pytest.fixture
+def pydocs(pydocs_cache: Path) -> TokenisedCorpus:
+    """The default corpus at the default scale's vocabulary."""
+    return prepare(PyDocs(), Bpe(), 512, pydocs_cache)
