@@ -19,7 +19,7 @@ from torch.nn import functional
 from retsweep.layers.initialise import initialise
 from retsweep.layers.mixer import Mixer
 from retsweep.spec.forms import Form, Recurrent
-from retsweep.spec.layer import LayerSpec, Operation
+from retsweep.spec.layer import LayerSpec, Normalisation, Operation
 from retsweep.spec.run import RunSpec
 from retsweep.spec.scale import Scale
 
@@ -81,6 +81,20 @@ def operations(spec: RunSpec, form: Form | None = None) -> tuple[Operation, ...]
             counted += [operation.below(f"{block}.mixer") for operation in inner]
         counted += [Operation(name, f"{block}.ffn.{name}", "ffn", ffn) for name in ("up", "down")]
     return (*counted, Operation("logits", "head", "head", tokens * d * scale.vocabulary))
+
+
+def normalisations(spec: RunSpec, tokens: int) -> tuple[Normalisation, ...]:
+    """Every layer or group norm over one sequence of ``tokens`` tokens, in any form."""
+    scale, counted = spec.scale, []
+    elements = tokens * scale.d_model
+    for index, layer in enumerate(spec.layers):
+        block = f"blocks.{index}"
+        if layer.mixes:
+            counted.append(Normalisation(f"{block}.mixer_norm", elements, weighted=True))
+            counted += [norm.below(f"{block}.mixer") for norm in layer.normalisations(scale.shape, tokens)]
+        counted.append(Normalisation(f"{block}.ffn_norm", elements, weighted=True))
+    final = (Normalisation("final_norm", elements, weighted=True),) if spec.model.final_norm else ()
+    return (*counted, *final)
 
 
 def state_elements(spec: RunSpec, context: int) -> dict[str, int]:

@@ -7,6 +7,7 @@ Layers report a census; weights, factors and units live here. One MAC is one mul
 from retsweep.costs.columns import cost_columns
 from retsweep.costs.conventions import (
     macs_decode,
+    macs_normalisation_fvcore,
     macs_published,
     macs_train_chunkwise,
     macs_train_forward,
@@ -17,6 +18,7 @@ from retsweep.costs.conventions import (
 __all__ = [
     "cost_columns",
     "macs_decode",
+    "macs_normalisation_fvcore",
     "macs_published",
     "macs_train_chunkwise",
     "macs_train_forward",

@@ -11,6 +11,8 @@ from retsweep.spec.run import RunSpec
 
 #: What the report's counter took a LayerNorm to cost, in MACs an element.
 PUBLISHED_LAYER_NORM = 4
+#: What fvcore takes a normalisation to cost, in MACs an element, without and with weights.
+FVCORE_NORM = {False: 4, True: 5}
 STATE_BYTES = 4  # states are float32 whatever the activations are
 CACHE_BYTES = {"fp32": 4, "bf16": 2}
 
@@ -40,6 +42,12 @@ def macs_decode(spec: RunSpec, context: int) -> int:
     """Every matrix product for one generated token, the ``context``-th: recurrent retention,
     attention over a key/value cache that holds the token itself too."""
     return _total(spec, Recurrent(context))
+
+
+def macs_normalisation_fvcore(spec: RunSpec) -> int:
+    """What fvcore adds to the census: 5 an element of a normalisation, 4 of one without weights."""
+    norms = model.normalisations(spec, spec.scale.context)
+    return sum(norm.elements * FVCORE_NORM[norm.weighted] for norm in norms)
 
 
 def state_bytes(spec: RunSpec, context: int, cache_bytes: int | None = None) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,8 @@ from torch.overrides import TorchFunctionMode
 
 from retsweep import model
 from retsweep.costs.allowed import ELEMENTWISE_PRODUCTS, FREE, SUMS, check_product, check_sum
-from retsweep.costs.handles import PRODUCTS, UncountedError, elements, inputs, output, tensors
+from retsweep.costs.conventions import FVCORE_NORM
+from retsweep.costs.handles import PRODUCTS, CensusError, UncountedError, elements, inputs, output, tensors
 from retsweep.spec.run import RunSpec
 
 NORMALISATIONS = ("aten::layer_norm", "aten::group_norm")
@@ -64,11 +65,40 @@ class Trace:
 def trace(spec: RunSpec) -> Trace:
     """One training forward of the built model at batch 1 and ``scale.context`` tokens.
 
-    Raises UncountedError for an operation that nobody has accounted for.
+    Raises UncountedError for an operation that nobody has accounted for, and CensusError if the
+    trace is not the census plus fvcore's normalisations, operation by operation.
     """
     tokens = torch.zeros(1, spec.scale.context, dtype=torch.int64, device="meta")
     built = model.build(spec, device="meta").eval()
-    return trace_module(built, tokens, smallest_limit=spec.scale.context * spec.scale.d_model)
+    found = trace_module(built, tokens, smallest_limit=spec.scale.context * spec.scale.d_model)
+    compare(expected(spec), found.by_module())
+    return found
+
+
+def expected(spec: RunSpec) -> dict[str, Counter[str]]:
+    """What ``trace`` must find: the census of the trained form and fvcore's normalisations, in
+    multiply-accumulates by kind ("product", "normalisation"), by module path."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for operation in model.operations(spec):
+        counts[operation.module]["product"] += operation.macs
+    for norm in model.normalisations(spec, spec.scale.context):
+        counts[norm.module]["normalisation"] += norm.elements * FVCORE_NORM[norm.weighted]
+    return dict(counts)
+
+
+def compare(census: Mapping[str, Counter[str]], traced: Mapping[str, Counter[str]]) -> None:
+    """Raises CensusError at the first module where the two differ."""
+    for path in dict.fromkeys([*census, *traced]):
+        found: Counter[str] = Counter()
+        for operator, macs in traced.get(path, Counter()).items():
+            found["normalisation" if f"aten::{operator}" in NORMALISATIONS else "product"] += macs
+        wanted = census.get(path, Counter())
+        for kind in ("product", "normalisation"):
+            if found[kind] != wanted[kind]:
+                raise CensusError(
+                    f"{path or 'the model'}: the census says {wanted[kind]:,} multiply-accumulates of "
+                    f"{kind}s, the built module does {found[kind]:,} ({dict(traced.get(path, {}))})"
+                )
 
 
 def trace_module(module: nn.Module, *arguments: torch.Tensor, smallest_limit: int = 0) -> Trace:
@@ -91,7 +121,7 @@ def trace_module(module: nn.Module, *arguments: torch.Tensor, smallest_limit: in
             analysis.set_op_handle(name, recorder.frees(check_sum))
         analysis.set_op_handle(**dict.fromkeys(FREE))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        with _everything_kept(module):
+        with torch.no_grad(), _everything_kept(module):
             total = analysis.total()
         unknown = {path: Counter(analysis.unsupported_ops(path)) for path in analysis.by_module()}
     found = Trace(tuple(recorder.operations))

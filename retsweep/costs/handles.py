@@ -14,7 +14,11 @@ from typing import Any
 Handle = Callable[[Any], int]
 
 
-class UncountedError(Exception):
+class CensusError(Exception):
+    """The census and the built model disagree. One line that names the operation and its place."""
+
+
+class UncountedError(CensusError):
     """The built model does something of which nobody has said what it costs."""
 
 

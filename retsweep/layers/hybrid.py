@@ -23,7 +23,7 @@ from retsweep.layers.mixer import Heads, Mixer
 from retsweep.layers.msr import MsrSpec
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Form, Recurrent
-from retsweep.spec.layer import LayerSpec, Operation, Shape
+from retsweep.spec.layer import LayerSpec, Normalisation, Operation, Shape
 
 
 @spec
@@ -139,6 +139,15 @@ class HybridSpec(LayerSpec):
             *(part.below("mixer") for part in inner),
             Operation("output", "out", "projection", tokens * self.closing_width(shape) * d, self.kind),
         )
+
+    def normalisations(self, shape: Shape, tokens: int) -> tuple[Normalisation, ...]:
+        """Those of the other mixer: attention has none."""
+        _, mixer = self.parts(shape)
+        if isinstance(self.mixer, MsrSpec):
+            inner = self.mixer.normalisations_of(mixer, tokens)
+        else:
+            inner = self.mixer.normalisations(Shape(mixer.d_model, mixer.heads), tokens)
+        return tuple(part.below("mixer") for part in inner)
 
     def state_elements(self, shape: Shape, context: int) -> dict[str, int]:
         k, rest = (Shape(count * shape.head_dim, count) for count in self.split(shape.heads))

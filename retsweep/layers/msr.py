@@ -37,7 +37,7 @@ from retsweep.layers.norm import HeadNorm
 from retsweep.layers.positions import Position, Positions, check_position, log_zetas, naive_scores
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Chunkwise, Form, Parallel, Recurrent
-from retsweep.spec.layer import LayerSpec, Operation, Shape
+from retsweep.spec.layer import LayerSpec, Normalisation, Operation, Shape
 
 
 @spec
@@ -83,6 +83,9 @@ class MsrSpec(LayerSpec):
         5 d^2 + 2 d^2/h. Decays, norms and gates are no matrix products."""
         return self.operations_of(Heads.of(shape), form)
 
+    def normalisations(self, shape: Shape, tokens: int) -> tuple[Normalisation, ...]:
+        return self.normalisations_of(Heads.of(shape), tokens)
+
     def state_elements(self, shape: Shape, context: int) -> dict[str, int]:
         return {"cache": 0, "state": shape.d_model * shape.head_dim * self.value_expansion}
 
@@ -110,6 +113,10 @@ class MsrSpec(LayerSpec):
             *inside,
             *((closing,) if heads.output else ()),
         )
+
+    def normalisations_of(self, heads: Heads, tokens: int) -> tuple[Normalisation, ...]:
+        """Over each head's values; weight and bias are applied after, over all heads at once."""
+        return (Normalisation("norm", tokens * self.value_expansion * heads.width, weighted=False),)
 
     def build_of(self, heads: Heads, log_gammas: tuple[float, ...]) -> Retention:
         return Retention(self, heads, log_gammas)
@@ -237,7 +244,9 @@ class Retention(Mixer):
         """(Q K^T * D) V / sqrt(dk). q, k: (..., time, dk), v: (..., time, dv), h the second axis."""
         decay = self._decay(q.shape[-2], normalise, like=q)
         decay = decay.view(self.heads, *(1,) * (q.ndim - 4), *decay.shape[1:])
-        return (q @ k.mT * decay).to(v.dtype) @ v
+        scores = q @ k.mT
+        scores *= decay  # in place: at small widths the time goes into touching fresh memory
+        return scores @ v
 
     def _chunks(self, q: Tensor, k: Tensor, v: Tensor, size: int, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Chunks of B = ``size`` tokens after ``memory``. q, k, v: (batch, h, chunks B, dk or dv);

@@ -56,6 +56,23 @@ class Operation:
         return Operation(self.name, module, self.group, self.macs, self.mixer)
 
 
+@dataclass(frozen=True)
+class Normalisation:
+    """One normalisation of a forward pass. No matrix product, but fvcore counts it.
+
+    ``module`` as in Operation. ``elements`` are those of one sequence. ``weighted``: the very
+    operation that normalises also applies weight and bias.
+    """
+
+    module: str
+    elements: int
+    weighted: bool
+
+    def below(self, path: str) -> Normalisation:
+        """The same seen from a parent that holds this module as ``path``."""
+        return Normalisation(f"{path}.{self.module}" if self.module else path, self.elements, self.weighted)
+
+
 @spec
 class LayerSpec:
     """Base of every layer's config: subclass it in ``retsweep/layers/<name>.py``."""
@@ -101,6 +118,10 @@ class LayerSpec:
     def operations(self, shape: Shape, form: Form) -> tuple[Operation, ...]:
         """Every matrix product of ``form``, for one sequence."""
         raise NotImplementedError(type(self).__name__)
+
+    def normalisations(self, shape: Shape, tokens: int) -> tuple[Normalisation, ...]:
+        """Every layer or group norm inside the mixer over ``tokens`` tokens, in any form."""
+        return ()
 
     def state_elements(self, shape: Shape, context: int) -> dict[str, int]:
         """Elements kept between generated tokens at ``context``: ``cache`` grows with the
