@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from retsweep.spec.base import SpecError
 from retsweep.spec.compose import compose
-from retsweep.spec.load import RUN_SECTIONS, _container
+from retsweep.spec.load import RUN_SECTIONS
 
 
-def with_values(config: DictConfig, values: Mapping[str, Any]) -> DictConfig:
-    """A copy of ``config`` with dotted keys set. Raises SpecError for a key that is not there."""
-    copy = deepcopy(config)
+def set_values(config: DictConfig, values: Mapping[str, Any]) -> None:
+    """Sets dotted keys of ``config``, in place. Raises SpecError for a key that is not there."""
     for key, value in values.items():
         parent, _, last = key.rpartition(".")
-        section = OmegaConf.select(copy, parent) if parent else copy
-        if not OmegaConf.is_dict(section) or last not in section:
-            known = ", ".join(sorted(map(str, section))) if OmegaConf.is_dict(section) else "none"
-            raise SpecError(f"unknown key {key!r}; accepted in {parent or 'the config'}: {known}")
+        section = OmegaConf.select(config, parent) if parent else config
+        if not isinstance(section, DictConfig) or last not in section:
+            known = sorted(map(str, section)) if isinstance(section, DictConfig) else ["none"]
+            raise SpecError(f"unknown key {key!r}; accepted: {', '.join(known)}")
         try:
-            OmegaConf.update(copy, key, value)
+            OmegaConf.update(config, key, value)
         except OmegaConfBaseException as error:
             raise SpecError(f"{key}={value!r}: {str(error).splitlines()[0]}") from error
-    return copy
 
 
-def run_sections(config: DictConfig) -> dict[str, Any]:
-    """All that makes a run, resolved: what ``config.yaml`` in a trial's folder holds.
+def without_sweep(config: DictConfig) -> DictConfig:
+    """``config``, in place, less the sweep that it is part of: it need not be resolved each time."""
+    with open_dict(config):
+        config.pop("sweep", None)
+    return config
+
+
+def run_sections(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """All that makes a run, of a resolved config: what ``config.yaml`` in a trial's folder holds.
 
     Settings (storage URLs may carry passwords) and the sweep are left out.
     """
-    tree = _container(config)
     return {key: tree[key] for key in RUN_SECTIONS if key in tree}
 
 

@@ -33,7 +33,11 @@ OTHERS = ("budget", "sweep")
 
 def load(config: DictConfig) -> tuple[RunSpec, Settings]:
     """The run that ``config`` describes and how to carry it out. Raises SpecError."""
-    tree = _container(config)
+    return load_resolved(resolve(config))
+
+
+def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
+    """:func:`load` for what :func:`resolve` gave."""
     known = set(RUN_SECTIONS) | set(SETTINGS) | set(OTHERS)
     for key in tree:
         if key not in known:
@@ -58,7 +62,7 @@ def load(config: DictConfig) -> tuple[RunSpec, Settings]:
 
 def sweep_section(config: DictConfig) -> dict[str, Any] | None:
     """The sweep that ``config`` asks for, as plain data; None for a single run."""
-    return _container(config).get("sweep")
+    return resolve(config).get("sweep")
 
 
 def construct(kind: type[Kind], body: Any, path: str) -> Kind:
@@ -129,7 +133,8 @@ def _one_line(error: ValidationError, path: str) -> str:
     return f"{where}={first.get('input')!r} is not accepted; accepted: {' or '.join(complaints)}"
 
 
-def _container(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """``config`` as plain data, interpolations filled in. Raises SpecError."""
     names = list(config.get("layer", {}))
     mixer = OmegaConf.select(config, "layout.mixer", default=None)
     if mixer is not None and names:  # before interpolations that go through it fail less clearly

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
         "version": __version__,
         "spec_hash": spec_hash(spec, data_hash),
         "variant_hash": variant_hash(spec, data_hash),
-        "torch_version": _torch_version(),
+        "torch_version": version("torch"),
         "device": device_name(device),
     }
 
@@ -115,12 +116,6 @@ def _joined(values: Iterable[Any]) -> str:
 
 def _name(spec: Any) -> str:
     return str(getattr(spec, "name", None) or getattr(spec, "kind", None) or type(spec).__name__.lower())
-
-
-def _torch_version() -> str:
-    import torch
-
-    return str(torch.__version__)
 
 
 def _git(folder: Path, *arguments: str) -> str:

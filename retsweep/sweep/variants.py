@@ -1,8 +1,8 @@
 """From a command line to the list of runs: the sweep's blocks times seeds, each checked.
 
 A block of ``conf/sweep/*.yaml`` maps keys to a value, a list (each member in turn) or
-``{from, below}`` (counting up); the product of its keys is its variants. What the command line
-says about a key takes that key away from the sweep: the command line wins.
+``{from, below}`` (counting up); the product of its keys is its variants. The command line wins:
+a key that it gives is taken away from the sweep, and a group's choice with all that is below it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from retsweep.spec import RunSpec, Settings, SpecError
 from retsweep.spec.compose import choices, compose
-from retsweep.spec.configs import run_sections, with_values
-from retsweep.spec.load import load, sweep_section
+from retsweep.spec.configs import run_sections, set_values, without_sweep
+from retsweep.spec.load import load, load_resolved, resolve, sweep_section
 
 #: What a sweep's section may hold.
 SECTION = ("name", "variants", "references")
@@ -60,37 +60,55 @@ def wanted_from(config: Any, overrides: Sequence[str]) -> Wanted:
     """:func:`wanted` for a config that is composed already (from ``overrides``)."""
     section = sweep_section(config)
     if section is None:
-        spec, settings = load(config)
-        runs = tuple(_seeded(spec, config, settings.seeds, reference=False, suffix=""))
+        tree = resolve(config)
+        spec, settings = load_resolved(tree)
+        runs = tuple(_seeded(spec, tree, settings.seeds, reference=False, suffix=""))
         return Wanted(runs, settings, settings.study or _study_name("single", spec))
     return _sweep(config, section, list(overrides))
 
 
 def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wanted:
-    base: dict[tuple[tuple[str, Any], ...], Any] = {(): config}
-    loaded: list[tuple[_Variant, RunSpec, Any]] = []
-    settings: Settings | None = None
+    composer = _Composer(config, overrides)
+    loaded: list[tuple[_Variant, RunSpec, Mapping[str, Any]]] = []
     for variant in _variants(section, {_key(override) for override in overrides}):
-        groups = tuple((key, value) for key, value in variant.values if _is_group(key))
-        values = {key: value for key, value in variant.values if not _is_group(key)}
         try:
-            if groups not in base:
-                base[groups] = compose([*(f"{key}={value}" for key, value in groups), *overrides])
-            varied = with_values(base[groups], values)
-            spec, settings = load(varied)
+            tree = composer.tree(variant)
+            spec, settings = load_resolved(tree)
         except SpecError as error:
             raise SpecError(f"variant {variant}: {error}" if str(variant) else str(error)) from error
-        loaded.append((variant, spec, varied))
-    if settings is None:
+        loaded.append((variant, spec, tree))
+    if not loaded:
         raise SpecError("the sweep lists no variants; accepted: sweep.variants, a list of blocks")
     labels = _labels([(variant, spec) for variant, spec, _ in loaded])
     runs = tuple(
         run
-        for (variant, spec, varied), suffix in zip(loaded, labels, strict=True)
-        for run in _seeded(spec, varied, settings.seeds, reference=variant.reference, suffix=suffix)
+        for (variant, spec, tree), suffix in zip(loaded, labels, strict=True)
+        for run in _seeded(spec, tree, settings.seeds, reference=variant.reference, suffix=suffix)
     )
-    name = settings.study or _study_name(str(section.get("name", "sweep")), load(config)[0])
-    return Wanted(runs, settings, name)
+    return Wanted(runs, settings, settings.study or _study_name(str(section.get("name", "sweep")), load(config)[0]))
+
+
+class _Composer:
+    """Composes variants, as seldom as it can: Hydra takes a fifth of a second each time.
+
+    Only choices of groups need Hydra. Values are set on a config that was composed for the same
+    choices, and that no variant with other keys has touched.
+    """
+
+    def __init__(self, config: Any, overrides: list[str]) -> None:
+        self._overrides = overrides
+        self._known: dict[tuple[object, ...], Any] = {((), ()): config}
+
+    def tree(self, variant: _Variant) -> Mapping[str, Any]:
+        """The variant's resolved config. Raises SpecError."""
+        groups = tuple((key, value) for key, value in variant.values if _is_group(key))
+        values = {key: value for key, value in variant.values if not _is_group(key)}
+        place = (groups, tuple(values))
+        if place not in self._known:
+            chosen = [f"{key}={value}" for key, value in groups]
+            self._known[place] = without_sweep(compose([*chosen, *self._overrides]))
+        set_values(self._known[place], values)
+        return resolve(self._known[place])
 
 
 def _variants(section: Mapping[str, Any], taken: set[str]) -> Iterator[_Variant]:
@@ -103,9 +121,14 @@ def _variants(section: Mapping[str, Any], taken: set[str]) -> Iterator[_Variant]
         for block in section.get(part) or ():
             if not isinstance(block, Mapping):
                 raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
-            kept = {str(key): _values(str(key), value) for key, value in block.items() if key not in taken}
+            kept = {str(key): _values(str(key), value) for key, value in block.items() if not _is_taken(key, taken)}
             for values in product(*kept.values()):
                 yield _Variant(tuple(zip(kept, values, strict=True)), part == "references")
+
+
+def _is_taken(key: str, taken: set[str]) -> bool:
+    """Whether the command line speaks about ``key`` or about a group that it is part of."""
+    return key in taken or any(key.startswith(f"{group}.") for group in taken if _is_group(group))
 
 
 def _values(key: str, value: Any) -> list[Any]:
@@ -125,12 +148,12 @@ def _is_group(key: str) -> bool:
     return "." not in key and bool(choices(key))
 
 
-def _seeded(spec: RunSpec, config: Any, seeds: int, *, reference: bool, suffix: str) -> Iterator[Run]:
+def _seeded(spec: RunSpec, tree: Mapping[str, Any], seeds: int, *, reference: bool, suffix: str) -> Iterator[Run]:
     name = spec.layout.architecture(spec.layers, spec.scale.heads) + suffix
-    tree = run_sections(config)
+    config = run_sections(tree)
     for seed in range(spec.seed, spec.seed + seeds):
         label = f"{name} seed {seed}" if seeds > 1 else name
-        yield Run(spec.with_seed(seed), label, reference, {**tree, "seed": seed})
+        yield Run(spec.with_seed(seed), label, reference, {**config, "seed": seed})
 
 
 def _labels(variants: Sequence[tuple[_Variant, RunSpec]]) -> list[str]:
