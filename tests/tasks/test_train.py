@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from retsweep.data.prepare import prepare
+from retsweep.model import build
+from retsweep.spec import RunSpec, load_spec
+from retsweep.tasks.base import InterruptedRun, Workspace
+from retsweep.tasks.train import PublishedDefectWarning, published_defects
+from retsweep.train import checkpoint
+from tests.tasks.corpora import write_corpus
+
+#: What a clock or a memory meter says, and so differs between runs of one spec.
+MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes"}
+CONTEXT = 31
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def spec_of(corpus):
+    def compose(*overrides: str) -> RunSpec:
+        return load_spec(overrides_of(corpus, *overrides))
+
+    return compose
+
+
+@pytest.fixture
+def run(cache, tmp_path):
+    def execute(spec: RunSpec, folder: Path = tmp_path, **workspace) -> dict:
+        folder.mkdir(exist_ok=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PublishedDefectWarning)
+            return spec.task(spec, Workspace(folder, "cpu", cache, **workspace))
+
+    return execute
+
+
+def overrides_of(corpus: Path, *more: str) -> list[str]:
+    return ["scale=tiny", "corpus=text", f"corpus.path={corpus}", "tokenizer=bytes", *more]
+
+
+def numbers(row: dict) -> dict:
+    return {key: value for key, value in row.items() if key not in MEASURED}
+
+
+def trained(spec: RunSpec, folder: Path) -> torch.nn.Module:
+    model = build(spec).eval()
+    checkpoint.load_weights(model, folder / "last.pt")
+    return model
+
+
+def losses_by_hand(model: torch.nn.Module, tokens, stride: int = CONTEXT) -> list[float]:
+    """The loss of each target, one window of the context after the other."""
+    found: list[float] = []
+    for start in range(0, len(tokens) - 1, stride):
+        piece = torch.tensor(tokens[start : start + CONTEXT + 1].astype("int64"))
+        if len(piece) > 1:
+            with torch.no_grad():
+                logits = model(piece[None, :-1])[0]
+            found += functional.cross_entropy(logits, piece[1:], reduction="none").tolist()
+    return found
+
+
+def mean_perplexity(losses: list[float]) -> float:
+    return math.exp(math.fsum(losses) / len(losses))
+
+
+def test_a_row_has_its_columns_and_the_model_has_learnt(run, spec_of):
+    row = run(spec_of())
+    assert set(row) == {
+        "status",
+        "steps",
+        "tokens",
+        "last_loss",
+        *MEASURED,
+        *(f"{split}_{what}" for split in ("train", "valid", "test") for what in ("ppl", "bits_per_byte")),
+        "unigram_valid_ppl",
+        "bigram_valid_ppl",
+    }
+    assert (row["status"], row["steps"], row["tokens"]) == ("ok", 30, 30 * 8 * CONTEXT)
+    assert row["bigram_valid_ppl"] < row["unigram_valid_ppl"]
+    assert row["valid_ppl"] < row["unigram_valid_ppl"] < 30
+
+
+def test_perplexities_are_those_of_the_saved_weights_over_the_whole_split(run, spec_of, cache, tmp_path):
+    spec = spec_of()
+    row = run(spec)
+    model = trained(spec, tmp_path)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    length = len(data.splits["valid"].tokens)
+    for name, tokens in (
+        ("valid", data.splits["valid"].tokens),
+        ("test", data.splits["test"].tokens),
+        ("train", data.splits["train"].tokens[:length]),  # a slice as long as valid
+    ):
+        losses = losses_by_hand(model, tokens)
+        assert len(losses) == len(tokens) - 1
+        assert row[f"{name}_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
+        in_text = sum(1 for token in tokens[1:] if token < 256)  # the end of a text is no byte
+        assert row[f"{name}_bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / in_text, rel=1e-5)
+
+
+def test_the_whole_of_the_rows_trained_on(run, spec_of, cache, tmp_path):
+    spec = spec_of("protocol.evaluation.train_ppl=whole", "protocol.train_chunks=20", "protocol.steps=3")
+    row = run(spec)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    losses = losses_by_hand(trained(spec, tmp_path), data.splits["train"].tokens[: 20 * CONTEXT + 1])
+    assert len(losses) == 20 * CONTEXT
+    assert row["train_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
+    assert row["train_bits_per_byte"] == pytest.approx(math.log2(row["train_ppl"]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "read"), [(3, 3), (40, 5)])
+def test_the_published_train_perplexity_reads_the_first_batches(run, spec_of, cache, tmp_path, asked, read):
+    spec = spec_of(
+        "protocol=published",
+        "protocol.batch=4",
+        "protocol.train_chunks=20",
+        "protocol.epochs=2",
+        f"protocol.evaluation.train_batches={asked}",
+    )
+    row = run(spec)
+    assert (row["status"], row["steps"]) == ("ok", 2 * 5)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    chunks = data.splits["train"].tokens[: read * 4 * (CONTEXT + 1)]  # neighbours share no token
+    model = trained(spec, tmp_path)
+    losses = [
+        loss
+        for start in range(0, len(chunks), CONTEXT + 1)
+        for loss in losses_by_hand(model, chunks[start : start + CONTEXT + 1])
+    ]
+    assert len(losses) == read * 4 * CONTEXT
+    assert row["train_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
+
+
+def test_validation_during_training_adds_the_best(run, spec_of, tmp_path):
+    spec = spec_of("protocol.evaluation.every=10")
+    row = run(spec)
+    assert row["best_step"] == 30
+    assert row["best_valid_ppl"] == pytest.approx(row["valid_ppl"], rel=1e-12)
+    assert checkpoint.load_weights(build(spec), tmp_path / "best.pt") == 30
+
+
+def test_a_diverged_run_names_its_step_and_has_no_perplexities(run, spec_of):
+    row = run(spec_of("protocol.learning_rate=1e20", "protocol.warmup=0.0", "protocol.evaluation.every=1"))
+    step = int(row["status"].removeprefix("diverged@"))
+    assert 1 < step <= 4
+    assert row["steps"] == step - 1
+    assert math.isfinite(row["last_loss"])
+    assert not {"train_ppl", "valid_ppl", "test_ppl"} & set(row)
+    assert row["unigram_valid_ppl"] > 1
+    json.dumps(row, allow_nan=False)
+
+
+def test_weights_that_the_last_step_broke_are_a_divergence_too(run, spec_of):
+    row = run(spec_of("protocol.learning_rate=1e38", "protocol.warmup=0.0", "protocol.steps=1"))
+    assert row["status"] == "diverged@1"
+    assert not {"train_ppl", "valid_ppl", "test_ppl"} & set(row)
+
+
+def test_an_interrupted_run_goes_on_with_the_same_numbers(run, spec_of, tmp_path):
+    spec = spec_of("model.dropout=0.1", "layout=type_c")
+    answers = iter([False] * 11 + [True])
+    with pytest.raises(InterruptedRun, match="step 11 of 30"):
+        run(spec, tmp_path / "broken", stop=lambda: next(answers))
+    assert numbers(run(spec, tmp_path / "broken")) == numbers(run(spec, tmp_path / "unbroken"))
+
+
+def test_kill_9_and_resume_gives_the_same_numbers_to_the_bit(corpus, cache, tmp_path):
+    overrides = overrides_of(
+        corpus, "model.dropout=0.1", "protocol.checkpoint_every=8", "layout=pattern", "layout.pattern=RAH"
+    )
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    victim = start_victim(broken, cache, 0.05, overrides)
+    for line in victim.stdout:
+        if line == "step 20\n":
+            victim.kill()  # SIGKILL
+            break
+    assert victim.wait() == -9
+    assert checkpoint.load(broken / "last.pt")["step"] == 16
+    runs = [start_victim(folder, cache, 0, overrides) for folder in (broken, unbroken)]
+    said = [process.communicate()[0].splitlines() for process in runs]
+    assert [process.returncode for process in runs] == [0, 0]
+    assert said[0][0] == "step 17"
+    resumed, whole = (json.loads(lines[-1]) for lines in said)
+    assert numbers(resumed) == numbers(whole)
+    assert weights_hash(broken) == weights_hash(unbroken)
+    assert curve(broken) == curve(unbroken)
+    assert [step for step, _ in curve(broken)] == list(range(1, 31))
+
+
+def start_victim(folder: Path, cache: Path, seconds: float, overrides: list[str]) -> subprocess.Popen[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.tasks.victim", str(folder), str(cache), str(seconds), *overrides]
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def weights_hash(folder: Path) -> dict[str, bytes]:
+    weights = checkpoint.load(folder / "last.pt")["weights"]
+    return {name: tensor.numpy().tobytes() for name, tensor in weights.items()}
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def test_published_defects_are_named_loudly(spec_of, cache, tmp_path):
+    assert published_defects(spec_of()) == ()
+    found = published_defects(spec_of("protocol=published"))
+    assert len(found) == 3
+    assert "later tokens" in found[0]
+    assert len(published_defects(spec_of("protocol=published", "layout=type_c"))) == 3
+    assert len(published_defects(spec_of("protocol=published", "layout.attention=0"))) == 1
+    spec = spec_of("protocol=published", "protocol.train_chunks=8", "protocol.epochs=1", "protocol.batch=8")
+    with pytest.warns(PublishedDefectWarning, match="PUBLISHED DEFECTS ARE ON"):
+        spec.task(spec, Workspace(tmp_path, "cpu", cache))
