@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-WORDS = "the model reads a text and says which word comes next in it or fails to do so today".split()
+TEXT = "the model reads a text and says which word comes next in it or fails to do so today"
+WORDS = TEXT.split()
 
 
 def sentences(count: int, stride: int) -> str:

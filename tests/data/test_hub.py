@@ -34,7 +34,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that answers every request with 404."""
 
     class Refuse(http.server.BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:  # noqa: N802 - the base class looks for this name
+        def do_HEAD(self) -> None:
             self.send_error(404)
 
         def log_message(self, *arguments: Any) -> None:

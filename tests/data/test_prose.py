@@ -8,7 +8,10 @@ from retsweep.data.prose import normalised, paragraphs
 
 
 def test_wrapped_lines_become_one_paragraph() -> None:
-    text = "Return the value of the key if it is\nin the dictionary, else “default”.\n\nIt is never an error-\nprone call.\n"
+    text = (
+        "Return the value of the key if it is\n    in the dictionary, else “default”.\n\n"
+        "It is never an error-\nprone call.\n"
+    )
     assert list(paragraphs(text)) == [
         'Return the value of the key if it is in the dictionary, else "default".',
         "It is never an error-prone call.",

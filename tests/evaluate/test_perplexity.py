@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from retsweep.evaluate.perplexity import Likelihood, mean_batch_perplexity, negative_log_likelihood
+
+VOCABULARY = 11
+
+
+class Toy(nn.Module):
+    """A bigram table behind dropout: enough of a language model to be evaluated."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.table = nn.Embedding(VOCABULARY, VOCABULARY)
+        self.dropout = nn.Dropout(0.5)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            self.table.weight.copy_(scale * torch.randn(VOCABULARY, VOCABULARY, generator=generator))
+        self.lengths: list[int] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.lengths.append(tokens.shape[1])
+        logits: Tensor = self.dropout(self.table(tokens))
+        return logits
+
+
+@pytest.fixture
+def tokens() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(0, VOCABULARY, 101).astype(np.uint16)
+
+
+def cut(
+    tokens: np.ndarray[Any, Any], context: int
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Windows one by one, the last shorter."""
+    starts = range(0, len(tokens) - 1, context)
+    return [
+        (tokens[None, s : min(s + context, len(tokens) - 1)], tokens[None, s + 1 : s + context + 1])
+        for s in starts
+    ]
+
+
+def naive(model: Toy, tokens: np.ndarray[Any, Any]) -> float:
+    total = 0.0
+    for context, token in zip(tokens.tolist(), tokens.tolist()[1:], strict=False):
+        row = [math.exp(value) for value in model.table.weight[context].tolist()]
+        total -= math.log(row[token] / sum(row))
+    return total
+
+
+def test_equals_the_sum_over_all_targets(tokens: np.ndarray[Any, Any]) -> None:
+    model = Toy()
+    found = negative_log_likelihood(model, cut(tokens, 7))
+    assert found.targets == 100
+    assert found.nats == pytest.approx(naive(model, tokens), rel=1e-6)
+    assert found.perplexity == pytest.approx(math.exp(found.nats / 100))
+    assert found.bits_per_byte(250) == pytest.approx(found.nats / math.log(2) / 250)
+    assert min(model.lengths) == 100 % 7, "the last window is shorter, not padded"
+
+
+def test_batches_change_nothing_but_rounding(tokens: np.ndarray[Any, Any]) -> None:
+    windows = [(tokens[:100].reshape(20, 5), tokens[1:101].reshape(20, 5))]
+    results = [negative_log_likelihood(Toy(), windows, batch=batch) for batch in (1, 3, 64)]
+    for result in results:
+        assert result.targets == 100
+        assert result.nats == pytest.approx(results[0].nats, rel=1e-6)
+    assert negative_log_likelihood(Toy(), windows, batch=3) == results[1]
+
+
+def test_modes_and_gradients_come_back(tokens: np.ndarray[Any, Any]) -> None:
+    model = Toy().train()
+    model.table.eval()  # a part that is frozen on purpose
+    negative_log_likelihood(model, cut(tokens, 7))
+    assert (model.training, model.dropout.training, model.table.training) == (True, True, False)
+    assert model(torch.zeros(1, 3, dtype=torch.int64)).requires_grad
+
+    class Fails(Toy):
+        def forward(self, tokens: Tensor) -> Tensor:
+            raise RuntimeError("out of memory")
+
+    failing = Fails().train()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        negative_log_likelihood(failing, cut(tokens, 7))
+    assert failing.dropout.training
+
+
+def test_overflow_is_infinite_and_nan_stays(tokens: np.ndarray[Any, Any]) -> None:
+    assert negative_log_likelihood(Toy(scale=1e6), cut(tokens, 7)).perplexity == math.inf
+    assert Likelihood(math.inf, 3).perplexity == math.inf
+    assert math.isnan(Likelihood(math.nan, 3).perplexity)
+    batch = torch.from_numpy(tokens[:100].astype(np.int64)).reshape(4, 25)
+    assert mean_batch_perplexity(Toy(scale=1e6), [(batch, batch)]) == math.inf
+
+
+def test_mean_of_batches_weighs_batches_alike(tokens: np.ndarray[Any, Any]) -> None:
+    model = Toy().train()
+    stream = torch.from_numpy(tokens.astype(np.int64))
+    batches = [(stream[None, :10], stream[None, 1:11]), (stream[None, 50:90], stream[None, 51:91])]
+    losses = [naive(model, tokens[:11]) / 10, naive(model, tokens[50:91]) / 40]
+    assert mean_batch_perplexity(model, iter(batches)) == pytest.approx(math.exp(sum(losses) / 2), rel=1e-6)
+    assert model.dropout.training
+
+
+def test_bf16_is_near(tokens: np.ndarray[Any, Any]) -> None:
+    class Projected(Toy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(VOCABULARY, VOCABULARY, bias=False)
+            nn.init.eye_(self.head.weight)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            logits: Tensor = self.head(self.table(tokens))
+            return logits
+
+    exact = negative_log_likelihood(Projected(), cut(tokens, 7))
+    rounded = negative_log_likelihood(Projected(), cut(tokens, 7), precision="bf16")
+    assert rounded.nats == pytest.approx(exact.nats, rel=1e-2)
+    assert rounded.nats != exact.nats, "bf16 was not used"
+
+
+def test_nothing_to_evaluate() -> None:
+    with pytest.raises(ValueError, match="no window"):
+        negative_log_likelihood(Toy(), [])
+    with pytest.raises(ValueError, match="no batch"):
+        mean_batch_perplexity(Toy(), [])
