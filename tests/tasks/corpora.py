@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-WORDS = "the a retention attention head layer of and keeps reads forgets state token long short every".split()
+TEXT = "the a retention attention head layer of and keeps reads forgets state token long short every"
 
 
 def write_corpus(folder: Path, train_sentences: int = 900) -> Path:
@@ -13,6 +13,6 @@ def write_corpus(folder: Path, train_sentences: int = 900) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(0)
     for split, count in (("train", train_sentences), ("valid", 60), ("test", 60)):
-        sentences = [" ".join(draw.choices(WORDS, k=draw.randint(3, 9))) + "." for _ in range(count)]
+        sentences = [" ".join(draw.choices(TEXT.split(), k=draw.randint(3, 9))) + "." for _ in range(count)]
         (folder / f"{split}.txt").write_text("\n".join(sentences) + "\n", encoding="utf-8")
     return folder

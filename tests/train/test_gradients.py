@@ -26,9 +26,7 @@ def test_micro_batches_of_any_sizes_give_the_gradient_of_one_large_batch(sizes):
 def test_the_loss_is_the_mean_over_all_positions():
     logits = torch.randn(2, 3, VOCABULARY, dtype=torch.float64)
     targets = torch.randint(VOCABULARY, (2, 3))
-    by_hand = -sum(
-        logits[b, t].log_softmax(-1)[targets[b, t]] for b in range(2) for t in range(3)
-    ) / 6
+    by_hand = -sum(logits[b, t].log_softmax(-1)[targets[b, t]] for b in range(2) for t in range(3)) / 6
     assert cross_entropy(logits, targets).item() == pytest.approx(by_hand.item())
 
 

@@ -17,7 +17,9 @@ from retsweep.train.state import Outcome
 from tests.train.tiny import TIME, TinyModel, batch_at, protocol, same_weights
 
 
-def run(folder: Path, model: nn.Module | None = None, steps: int = 40, **arguments) -> tuple[Outcome, nn.Module]:
+def run(
+    folder: Path, model: nn.Module | None = None, steps: int = 40, **arguments
+) -> tuple[Outcome, nn.Module]:
     folder.mkdir(exist_ok=True)
     model = TinyModel(dropout=0.2) if model is None else model
     settings = {"protocol": protocol(), "seed": 3, "batches": batch_at, **arguments}
@@ -96,7 +98,9 @@ def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(tmp_path, s
     unbroken, model = run(tmp_path / "unbroken", **arguments)
     begun = 0
     for stop in stops:
-        run_to(stop, tmp_path / "broken", **arguments) if not begun else _run_on(stop, begun, tmp_path, arguments)
+        run_to(stop, tmp_path / "broken", **arguments) if not begun else _run_on(
+            stop, begun, tmp_path, arguments
+        )
         begun = stop
     resumed, other = run(tmp_path / "broken", **arguments)
     assert numbers(resumed) == numbers(unbroken)
@@ -167,7 +171,9 @@ def test_a_finished_run_is_not_trained_again_and_keeps_no_optimiser(tmp_path):
 
 @pytest.mark.parametrize("look_every", [1, 16])
 @pytest.mark.parametrize("at", [1, 2, 333])
-def test_a_loss_that_is_no_number_ends_the_run_with_its_last_good_numbers(tmp_path, monkeypatch, at, look_every):
+def test_a_loss_that_is_no_number_ends_the_run_with_its_last_good_numbers(
+    tmp_path, monkeypatch, at, look_every
+):
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", look_every)  # as on a GPU
     outcome, _ = run(tmp_path, Exploding(at), steps=700)
     assert outcome.status == f"diverged@{at}"

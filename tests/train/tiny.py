@@ -33,7 +33,9 @@ class TinyModel(nn.Module):
 
 def batch_at(step: int, micro: int = 0, batch: int = 4) -> tuple[Tensor, Tensor]:
     """Counting sequences, which are easily learnt, from random starts."""
-    starts = torch.randint(VOCABULARY, (batch, 1), generator=torch.Generator().manual_seed(100 * step + micro))
+    starts = torch.randint(
+        VOCABULARY, (batch, 1), generator=torch.Generator().manual_seed(100 * step + micro)
+    )
     tokens = (starts + torch.arange(TIME + 1)) % VOCABULARY
     return tokens[:, :-1], tokens[:, 1:]
 
