@@ -38,16 +38,16 @@ class NoMixer(Mixer):
     """Adds nothing to the residual stream; a model leaves it out altogether."""
 
     def parallel(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        return 0 * x
 
     def chunkwise(self, x: Tensor, chunk: int, state: tuple[()] | None = None) -> tuple[Tensor, tuple[()]]:
-        return torch.zeros_like(x), ()
+        return 0 * x, ()
 
     def recurrent(self, x: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
-        return torch.zeros_like(x), ()
+        return 0 * x, ()
 
     def naive(self, x: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+        return 0 * x
 
     def initial_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
