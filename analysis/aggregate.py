@@ -14,13 +14,13 @@ Line = dict[str, Any]
 
 #: Columns that say what a run is. They are never averaged, number or not.
 DESCRIPTION = [
-    *("architecture", "layout", "ar_ratio", "pattern", "mixer", "hybrid_form", "position"),
-    *("attention_heads", "retention_heads", "layers", "d_model", "ffn", "vocabulary", "context"),
-    *("params", "learning_rate", "precision", "leaky", "reference", "protocol", "scale"),
-    *("corpus", "tokenizer"),
+    *("architecture", "layout", "ar_ratio", "pattern", "mixer", "hybrid_form", "position", "start"),
+    *("attention_heads", "retention_heads", "layers", "heads", "d_model", "ffn", "vocabulary"),
+    *("context", "params", "learning_rate", "precision", "leaky", "reference"),
+    *("protocol", "scale", "task", "corpus", "tokenizer"),
 ]
 #: Columns in which the runs of a line may differ without being different models.
-PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "torch_version", "device"]
+PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"]
 RUN_COLUMNS = {"seed", "status", "error"}
 COSTS = ("macs_", "state_bytes_")
 #: Properties of the corpus, the same for every run on it.

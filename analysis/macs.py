@@ -37,7 +37,7 @@ def ranking_notes(lines: Sequence[Line]) -> list[str]:
     notes = []
     if {"RetNet", "Transformer"} <= set(named):
         ratios = [
-            f"{named['RetNet'][column] / named['Transformer'][column]:.2f}x {title}"
+            f"{title} {named['RetNet'][column] / named['Transformer'][column]:.2f}x"
             for title, column in conventions.items()
         ]
         notes.append(f"RetNet costs, against the Transformer: {', '.join(ratios)}.")
@@ -45,16 +45,16 @@ def ranking_notes(lines: Sequence[Line]) -> list[str]:
     against = []
     for title, column in others:
         correlation = rank_correlation([line[base] for line in lines], [line[column] for line in lines])
-        against.append(f"{correlation:+.2f} with {title}")
+        against.append(f"{title} {correlation:+.2f}")
     if len(lines) > 2:
-        notes.append(f"Rank correlation of {first} over {len(lines)} models: {', '.join(against)}.")
+        notes.append(f"Rank correlation of {first} over the {len(lines)} models with {', '.join(against)}.")
     return notes
 
 
 def _conventions(lines: Sequence[Line]) -> dict[str, str]:
     """The cost columns that every line has, by the name of their convention."""
-    titles = {"published": "macs_published", "in full": "macs_train_forward"}
-    titles |= {f"decoding at {n:,}": f"macs_decode_{n}" for n in contexts(lines, "macs_decode_")}
+    titles = {"published": "macs_published", "full": "macs_train_forward"}
+    titles |= {f"decode at {n:,}": f"macs_decode_{n}" for n in contexts(lines, "macs_decode_")}
     return {
         title: column
         for title, column in titles.items()

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.aggregate import DESCRIPTION, Line, is_measured
+from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_measured
 
 LAYOUT_RANK = {"type_a": 1, "type_b": 2, "type_c": 3}
 
@@ -87,7 +87,7 @@ def _other_columns(lines: Sequence[Line]) -> list[str]:
         for column in columns
         if column not in known
         and not column.endswith(("_hash", "_ci95"))
-        and column not in ("git_commit", "torch_version", "device", "params", "ar_ratio", "n", "ok", "failed")
+        and column not in ("params", "ar_ratio", "n", "ok", "failed", *PROVENANCE)
         and not column.startswith(("macs_", "state_bytes_", "unigram_", "bigram_", "report_"))
         and (column in DESCRIPTION or not is_measured(column, [line.get(column) for line in lines]))
     ]

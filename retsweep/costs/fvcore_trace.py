@@ -7,10 +7,12 @@ counted nor allowed in ``allowed.py`` fails the trace with its name and place.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import logging
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,9 +25,12 @@ from retsweep import model
 from retsweep.costs.allowed import ELEMENTWISE_PRODUCTS, FREE, SUMS, check_product, check_sum
 from retsweep.costs.conventions import FVCORE_NORM
 from retsweep.costs.handles import PRODUCTS, CensusError, UncountedError, elements, inputs, output, tensors
-from retsweep.spec.run import RunSpec
+from retsweep.spec.layer import LayerSpec
+from retsweep.spec.run import Model, RunSpec
+from retsweep.spec.scale import Scale
 
 NORMALISATIONS = ("aten::layer_norm", "aten::group_norm")
+BLOCK = "blocks.0."
 #: How Python calls the matrix products.
 PYTHON_NAMES = {"__matmul__", "__rmatmul__", *(name.removeprefix("aten::") for name in PRODUCTS)}
 
@@ -67,12 +72,54 @@ def trace(spec: RunSpec) -> Trace:
 
     Raises UncountedError for an operation that nobody has accounted for, and CensusError if the
     trace is not the census plus fvcore's normalisations, operation by operation.
+
+    Blocks of equal layers are equal, so each kind is traced once a process, in a model of that one
+    block; ``trace_whole`` traces all of them and gives the same.
     """
-    tokens = torch.zeros(1, spec.scale.context, dtype=torch.int64, device="meta")
-    built = model.build(spec, device="meta").eval()
-    found = trace_module(built, tokens, smallest_limit=spec.scale.context * spec.scale.d_model)
+    alone = [_trace_alone(_Block(layer, spec.scale, spec.model, spec)).operations for layer in spec.layers]
+    before, after = _shell(alone[0])
+    blocks = [_renumbered(operations, index) for index, operations in enumerate(alone)]
+    found = Trace((*before, *(operation for block in blocks for operation in block), *after))
     compare(expected(spec), found.by_module())
     return found
+
+
+def trace_whole(spec: RunSpec) -> Trace:
+    """``trace``, every block of the network traced for itself and nothing compared."""
+    tokens = torch.zeros(1, spec.scale.context, dtype=torch.int64, device="meta")
+    built = model.build(spec, device="meta").eval()
+    return trace_module(built, tokens, smallest_limit=spec.scale.context * spec.scale.d_model)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A layer with all that its block depends on; ``spec`` is any network that has it."""
+
+    layer: LayerSpec
+    scale: Scale
+    model: Model
+    spec: RunSpec = field(compare=False)
+
+
+@functools.lru_cache(maxsize=128)
+def _trace_alone(block: _Block) -> Trace:
+    scale = dataclasses.replace(block.scale, layers=1)
+    return trace_whole(dataclasses.replace(block.spec, scale=scale, layers=(block.layer,)))
+
+
+def _shell(operations: Sequence[Traced]) -> tuple[list[Traced], list[Traced]]:
+    """What a network of one block does before the block and after it."""
+    inside = [index for index, operation in enumerate(operations) if operation.module.startswith(BLOCK)]
+    return list(operations[: inside[0]]), list(operations[inside[-1] + 1 :])
+
+
+def _renumbered(operations: Sequence[Traced], index: int) -> list[Traced]:
+    """The block of a network of one block, as block ``index``."""
+    return [
+        dataclasses.replace(operation, module=f"blocks.{index}.{operation.module.removeprefix(BLOCK)}")
+        for operation in operations
+        if operation.module.startswith(BLOCK)
+    ]
 
 
 def expected(spec: RunSpec) -> dict[str, Counter[str]]:

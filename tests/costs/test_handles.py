@@ -5,10 +5,10 @@ import string
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional
 
 from retsweep.costs.fvcore_trace import trace_module
 from retsweep.costs.handles import UncountedError, einsum_macs
@@ -33,8 +33,8 @@ def macs(function, *shapes):
 @pytest.mark.parametrize(
     ("function", "shapes", "expected"),
     [
-        (F.linear, [(2, 3, 5), (7, 5)], 2 * 3 * 5 * 7),
-        (F.linear, [(5,), (7, 5), (7,)], 5 * 7),
+        (functional.linear, [(2, 3, 5), (7, 5)], 2 * 3 * 5 * 7),
+        (functional.linear, [(5,), (7, 5), (7,)], 5 * 7),
         (torch.matmul, [(2, 4, 3, 5), (5, 7)], 2 * 4 * 3 * 5 * 7),
         (torch.matmul, [(1, 4, 3, 5), (2, 1, 5, 7)], 2 * 4 * 3 * 5 * 7),  # both broadcast
         (torch.matmul, [(5,), (5,)], 5),
@@ -50,13 +50,13 @@ def macs(function, *shapes):
         (torch.addr, [(3, 5), (3,), (5,)], 15),
         (torch.dot, [(5,), (5,)], 5),
         (
-            F.scaled_dot_product_attention,
+            functional.scaled_dot_product_attention,
             [(2, 3, 5, 7), (2, 3, 11, 7), (2, 3, 11, 13)],
             2 * 3 * 5 * 11 * (7 + 13),
         ),
-        (lambda x, w: F.layer_norm(x, (5,), w), [(2, 3, 5), (5,)], 2 * 3 * 5 * 5),
-        (lambda x: F.layer_norm(x, (5,)), [(2, 3, 5)], 2 * 3 * 5 * 4),
-        (lambda x: F.group_norm(x, 2), [(3, 4)], 3 * 4 * 4),
+        (lambda x, w: functional.layer_norm(x, (5,), w), [(2, 3, 5), (5,)], 2 * 3 * 5 * 5),
+        (lambda x: functional.layer_norm(x, (5,)), [(2, 3, 5)], 2 * 3 * 5 * 4),
+        (lambda x: functional.group_norm(x, 2), [(3, 4)], 3 * 4 * 4),
         (lambda q, k: torch.einsum("bnd,bmd->bnm", q, k), [(2, 3, 5), (2, 7, 5)], 210),
     ],
 )
@@ -122,10 +122,15 @@ def test_an_expanded_product_larger_than_any_matrix_product_is_refused():
 @pytest.mark.parametrize(
     ("function", "shapes"),
     [
-        (lambda x, g: F.silu(g) * x, [(3, 5), (3, 5)]),
+        (lambda x, g: functional.silu(g) * x, [(3, 5), (3, 5)]),
         (lambda x: x * torch.rsqrt((x * x).mean(-1, keepdim=True) + 1e-6), [(3, 5)]),  # a norm by hand
         (lambda x: x * torch.arange(3, device=x.device)[:, None], [(3, 5)]),
-        (lambda x: x * (torch.arange(3, device=x.device)[:, None] * torch.arange(5, device=x.device)[None]), [(3, 5)]),  # of constants
+        (
+            lambda x: (
+                x * (torch.arange(3, device=x.device)[:, None] * torch.arange(5, device=x.device)[None])
+            ),
+            [(3, 5)],
+        ),  # of constants
         (lambda x: x / x.exp().sum(-1, keepdim=True), [(3, 5)]),
         (lambda x: 2.0 * x + x.softmax(-1), [(3, 5)]),
     ],
