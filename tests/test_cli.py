@@ -24,7 +24,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
-    heavy = ("torch", "hydra", "omegaconf", "optuna", "pandas", "wandb", "datasets", "sqlalchemy", "rich", "numpy")
+    heavy = (
+        "torch",
+        "hydra",
+        "omegaconf",
+        "optuna",
+        "pandas",
+        "wandb",
+        "datasets",
+        "sqlalchemy",
+        "rich",
+        "numpy",
+    )
     code = (
         "import sys; from retsweep.__main__ import main; assert main(['--help']) == 0; "
         f"print(*[name for name in {heavy} if name in sys.modules], file=sys.stderr)"

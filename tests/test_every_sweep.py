@@ -24,4 +24,6 @@ def test_every_variant_loads_and_has_a_name_of_its_own(name: str) -> None:
 @pytest.mark.parametrize("name", choices("sweep"))
 def test_every_sweep_fits_the_paper_and_the_tiny_scale(name: str) -> None:
     for scale in ("paper", "tiny"):
-        assert {run.spec.scale.name for run in wanted([f"+sweep={name}", f"scale={scale}", *TOY]).runs} == {scale}
+        assert {run.spec.scale.name for run in wanted([f"+sweep={name}", f"scale={scale}", *TOY]).runs} == {
+            scale
+        }

@@ -126,7 +126,9 @@ def _one_line(error: ValidationError, path: str) -> str:
     # A union reports one complaint a member; the field's own name is all a user can act on.
     where = ".".join([path] * bool(path) + [str(part) for part in first["loc"][:1]])
     complaints = dict.fromkeys(
-        item["msg"].removeprefix("Input should be ") for item in error.errors() if item["loc"][:1] == first["loc"][:1]
+        item["msg"].removeprefix("Input should be ")
+        for item in error.errors()
+        if item["loc"][:1] == first["loc"][:1]
     )
     if first["type"].startswith("missing"):
         return f"{where} is missing; give {where}=..."

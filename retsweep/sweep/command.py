@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from retsweep.spec import Settings
+from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
 from retsweep.sweep.engine import Engine, Outcome
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     outcome = sweep(wanted, console, began)
     folder = Path(wanted.settings.runs) / wanted.study
-    _table(folder, outcome)
+    _table(folder, outcome, console)
     return tell(outcome, wanted, folder, console)
 
 
@@ -43,6 +43,12 @@ def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
     url = storage_url(settings.storage, folder)
     check_reachable(url)
     planned = plan(wanted)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpecError(
+            f"{folder} cannot be made: {error.strerror}; runs=FOLDER names another place"
+        ) from error
     job = Job(
         runs=planned,
         url=url,
@@ -52,7 +58,9 @@ def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
         device=chosen.device,
         tracker=settings.tracker,
     )
-    console.print(_heading(wanted, len(planned), min(chosen.count, len(planned)), chosen.device), markup=False)
+    console.print(
+        _heading(wanted, len(planned), min(chosen.count, len(planned)), chosen.device), markup=False
+    )
     return Engine(job, settings, chosen, console, began).run()
 
 
@@ -76,7 +84,9 @@ def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> in
     for label in outcome.failed:
         console.print(f"failed: {label}", markup=False, style="red")
     if outcome.failed:
-        console.print(f"tracebacks: {folder}/trials/*/error.txt; the same command tries them again", markup=False)
+        console.print(
+            f"tracebacks: {folder}/trials/*/error.txt; the same command tries them again", markup=False
+        )
     if outcome.left:
         trials = len(outcome.left) + len(outcome.failed) + len(outcome.finished)
         reason = {
@@ -106,12 +116,17 @@ def _tracking(settings: Settings) -> str:
     return str(settings.tracker.resolve())
 
 
-def _table(folder: Path, outcome: Outcome) -> None:
-    if not outcome.finished:
+def _table(folder: Path, outcome: Outcome, console: Console) -> None:
+    """Writes and prints the study's table; not after Ctrl-C, when everybody is in a hurry."""
+    if not outcome.finished or outcome.ending in ("interrupted", "terminated"):
         return
+    from analysis.rows import TableError
     from analysis.table import show, write
 
-    show(write(folder))
+    try:
+        show(write(folder))
+    except TableError as error:
+        console.print(f"no table: {error}", markup=False)
 
 
 def _file(arguments: Sequence[str]) -> Path | None:

@@ -45,9 +45,7 @@ class Outcome:
 class Engine:
     """One command's work on a study. ``began`` is when the command did (time.monotonic)."""
 
-    def __init__(
-        self, job: Job, settings: Settings, places: Places, console: Console, began: float
-    ) -> None:
+    def __init__(self, job: Job, settings: Settings, places: Places, console: Console, began: float) -> None:
         self._job, self._settings, self._places = job, settings, places
         self._labels = job.labels
         self._screen = Screen(console, self._labels)
@@ -61,7 +59,6 @@ class Engine:
     def run(self) -> Outcome:
         """Raises SpecError if workers cannot start at all."""
         job = self._job
-        job.folder.mkdir(parents=True, exist_ok=True)
         study = open_and_reconcile(job.url, job.study, self._labels)
         standing = study.standing(job.runs)
         known = self._screen.already(standing)
@@ -110,7 +107,8 @@ class Engine:
         pids = {worker.pid for worker in self._workers}
         waiting = sum(entry.state == "waiting" for entry in standing.values())
         busy = sum(
-            entry.state == "running" and (entry.worker or {}).get("pid") in pids for entry in standing.values()
+            entry.state == "running" and (entry.worker or {}).get("pid") in pids
+            for entry in standing.values()
         )
         for place in range(self._places.count):
             if len(self._workers) >= min(self._places.count, busy + waiting):
@@ -132,9 +130,10 @@ class Engine:
         reconcile(study, self._job.url, self._job.study, self._labels, self._settings.retries)
         for spec_hash, entry in study.standing(self._job.runs).items():
             known = before.get(spec_hash)
-            if known is None or known.trial != entry.trial or known.state != entry.state:
-                if entry.state == "lost":
-                    self._screen.note(f"{self._labels[spec_hash]}: its worker died; tried {entry.attempt + 1} times")
+            if known is not None and entry.attempt > known.attempt:
+                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is tried again")
+            elif entry.state == "lost" and (known is None or known.state != "lost"):
+                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is given up")
         barren = [worker for worker in died if worker.pid not in held]
         self._barren += len(barren)
         unfinished = not _is_over(study.standing(self._job.runs), self._settings.retries)

@@ -89,10 +89,10 @@ class Screen:
     def update(self, standing: Mapping[str, Entry]) -> None:
         self._estimate.see(standing)
         for spec_hash, entry in standing.items():
-            if entry.row is not None and spec_hash not in self._shown:
-                if entry.state in ("complete", "failed"):
-                    self._shown.add(spec_hash)
-                    self.note(row_line(self._labels[spec_hash], entry.row))
+            over = entry.state in ("complete", "failed")
+            if over and entry.row is not None and spec_hash not in self._shown:
+                self._shown.add(spec_hash)
+                self.note(row_line(self._labels[spec_hash], entry.row))
         if self._console.is_terminal:
             self._live.update(self._picture(standing))
         elif time.monotonic() - self._spoke > PLAIN_SECONDS:
@@ -107,20 +107,17 @@ class Screen:
         return f"{over}/{len(self._labels)} finished, {running} running{about}"
 
     def _picture(self, standing: Mapping[str, Entry]) -> Group:
-        bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[at]}"))
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.fields[at]}")
+        )
         running = [(key, entry) for key, entry in standing.items() if entry.state == "running"]
         width = max((len(self._labels[key]) for key, _ in running), default=0)
         for key, entry in running:
             done, total = entry.steps
             at = f"{done}/{total}" if total else "starting"
             bar.add_task(f"  {self._labels[key]:<{width}}", total=total or None, completed=done, at=at)
-        description = f"{'all':<{width + 2}}"
-        bar.add_task(
-            description,
-            total=len(self._labels),
-            completed=self._estimate.done,
-            at=self._standing_line(standing),
-        )
+        percent = round(100 * self._estimate.done / len(self._labels))
+        bar.add_task(f"{'all':<{width + 2}}", total=100, completed=percent, at=self._standing_line(standing))
         return Group(bar)
 
 
@@ -143,7 +140,7 @@ def row_line(label: str, row: Mapping[str, Any]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """"45 s", "3 min 20 s", "2 h 05 min"."""
+    """ "45 s", "3 min 20 s", "2 h 05 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -56,7 +56,9 @@ def storage_url(storage: str | None, folder: Path) -> str:
         try:
             url.get_dialect().import_dbapi()
         except ImportError as error:
-            raise SpecError(f"storage: {error.name} is missing; pip install 'retsweep[postgresql]'") from error
+            raise SpecError(
+                f"storage: {error.name} is missing; pip install 'retsweep[postgresql]'"
+            ) from error
     return url.render_as_string(hide_password=False)
 
 

@@ -85,7 +85,9 @@ def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wan
         for (variant, spec, tree), suffix in zip(loaded, labels, strict=True)
         for run in _seeded(spec, tree, settings.seeds, reference=variant.reference, suffix=suffix)
     )
-    return Wanted(runs, settings, settings.study or _study_name(str(section.get("name", "sweep")), load(config)[0]))
+    return Wanted(
+        runs, settings, settings.study or _study_name(str(section.get("name", "sweep")), load(config)[0])
+    )
 
 
 class _Composer:
@@ -113,7 +115,9 @@ class _Composer:
 
 def _variants(section: Mapping[str, Any], taken: set[str]) -> Iterator[_Variant]:
     if not isinstance(section, Mapping):
-        raise SpecError(f"sweep={section!r} is not a sweep; known: {', '.join(choices('sweep'))} (+sweep=NAME)")
+        raise SpecError(
+            f"sweep={section!r} is not a sweep; known: {', '.join(choices('sweep'))} (+sweep=NAME)"
+        )
     for key in section:
         if key not in SECTION:
             raise SpecError(f"unknown key 'sweep.{key}'; accepted: {', '.join(SECTION)}")
@@ -121,7 +125,11 @@ def _variants(section: Mapping[str, Any], taken: set[str]) -> Iterator[_Variant]
         for block in section.get(part) or ():
             if not isinstance(block, Mapping):
                 raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
-            kept = {str(key): _values(str(key), value) for key, value in block.items() if not _is_taken(key, taken)}
+            kept = {
+                str(key): _values(str(key), value)
+                for key, value in block.items()
+                if not _is_taken(key, taken)
+            }
             for values in product(*kept.values()):
                 yield _Variant(tuple(zip(kept, values, strict=True)), part == "references")
 
@@ -134,7 +142,9 @@ def _is_taken(key: str, taken: set[str]) -> bool:
 def _values(key: str, value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         if set(value) != {"from", "below"} or not all(type(end) is int for end in value.values()):
-            raise SpecError(f"sweep: {key}={dict(value)} is not accepted; accepted: {{from: int, below: int}}")
+            raise SpecError(
+                f"sweep: {key}={dict(value)} is not accepted; accepted: {{from: int, below: int}}"
+            )
         return list(range(value["from"], value["below"]))
     return list(value) if isinstance(value, list) else [value]
 
@@ -148,7 +158,9 @@ def _is_group(key: str) -> bool:
     return "." not in key and bool(choices(key))
 
 
-def _seeded(spec: RunSpec, tree: Mapping[str, Any], seeds: int, *, reference: bool, suffix: str) -> Iterator[Run]:
+def _seeded(
+    spec: RunSpec, tree: Mapping[str, Any], seeds: int, *, reference: bool, suffix: str
+) -> Iterator[Run]:
     name = spec.layout.architecture(spec.layers, spec.scale.heads) + suffix
     config = run_sections(tree)
     for seed in range(spec.seed, spec.seed + seeds):

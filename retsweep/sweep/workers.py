@@ -91,7 +91,9 @@ class Worker:
         self._process.wait()
 
     def close(self) -> None:
-        """Lets go of the pipe of a process that has ended."""
+        """Lets go of the pipe of a process that has ended, and of its log if that is empty."""
         with contextlib.suppress(BrokenPipeError):
             assert self._process.stdin
             self._process.stdin.close()
+        if self.log.exists() and not self.log.stat().st_size:
+            self.log.unlink()

@@ -16,9 +16,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from retsweep.sweep import trial
 from retsweep.sweep.command import sweep
 from retsweep.sweep.engine import Outcome
+from retsweep.sweep.plan import Job, plan
+from retsweep.sweep.reconcile import open_and_reconcile, reconcile
+from retsweep.sweep.storage import storage_url
+from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
+from retsweep.tracking import NoTracker
+from tests.sweep.test_study import dead_process
 from tests.sweep.toy import LOG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,8 +103,8 @@ def test_a_trial_folder_holds_what_is_needed_to_run_it_again(here: Path) -> None
     (first,) = wanted([*TOY, "seed=3", "layout=type_c", "layout.attention=1", "+task.steps=2"]).runs
     assert again.spec == first.spec
     assert "storage" not in config.read_text()
-    for column in ("architecture", "ar_ratio", "params", "macs_train_forward", "state_bytes_2048", "git_commit",
-                   "variant_hash", "torch_version", "device"):  # fmt: skip
+    shared = "architecture ar_ratio params macs_train_forward state_bytes_2048 git_commit variant_hash"
+    for column in [*shared.split(), "torch_version", "device"]:
         assert column in row
     assert (row["architecture"], row["status"], row["valid_ppl"]) == ("Type C 1:3", "ok", 13.0)
 
@@ -113,6 +120,7 @@ def test_a_row_that_has_no_file_is_written_from_the_storage(here: Path) -> None:
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(here: Path) -> None:
     outcome, shown = run("seeds=2", "+task.dies_at=1", "workers=1")
+    assert "Type A 2:2 seed 1: its worker died; it is tried again" in shown
     assert outcome.finished == ("Type A 2:2 seed 0", "Type A 2:2 seed 1")
     assert outcome.failed == ()
     assert events(here) == {"began@0": 3, "ended": 2}
@@ -124,6 +132,29 @@ def test_a_trial_that_kills_its_workers_is_given_up(here: Path) -> None:
     assert rows()[0]["status"] == "failed"
     assert "died, 2 times" in rows()[0]["error"]
     assert events(here) == {"began@0": 3, "ended": 1}
+
+
+@pytest.mark.parametrize("noticed", ["at the next step", "at the end"])
+def test_a_worker_that_lost_its_claim_leaves_no_trace(
+    here: Path, monkeypatch: pytest.MonkeyPatch, noticed: str
+) -> None:
+    planned = plan(wanted([*TOY, "+task.steps=3"]))
+    ((spec_hash, run_),) = planned.items()
+    url = storage_url(None, here)
+    job = Job({spec_hash: run_}, url, "s", here, here / "cache", "cpu", NoTracker())
+    study = open_and_reconcile(url, "s", job.labels)
+    taken = study.claim(job.runs)
+    assert taken is not None
+    Study(url, "s")._note(taken.trial, "worker", dead_process())
+    reconcile(Study(url, "s"), url, "s", job.labels, retries=1)  # it slept, and was taken for dead
+    if noticed == "at the next step":
+        monkeypatch.setattr(trial, "GRACE_SECONDS", 0)
+    before = study.standing(job.runs)
+    trial.run_trial(job, study, taken, lambda: False)
+    assert study.standing(job.runs) == before
+    assert before[spec_hash].state == "waiting"
+    assert not (job.trial_folder(spec_hash) / "row.json").exists()
+    assert events(here)["ended"] == (noticed == "at the end")
 
 
 SLOW = ("+task.steps=400", "+task.seconds=0.01")
@@ -171,7 +202,9 @@ def test_ctrl_c_loses_nothing_and_a_killed_parent_takes_its_workers_along(here: 
 
 
 def children(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    )
     return [int(line) for line in listed.stdout.split()]
 
 

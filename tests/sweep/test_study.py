@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -46,14 +47,14 @@ def test_six_workers_run_48_trials_exactly_once(url: str, tmp_path: Path) -> Non
     wanted = {f"hash{number}": f"trial {number}" for number in range(48)}
     study = open_and_reconcile(url, "s", wanted)
     ran = released_at_once(url, tmp_path, 6, 48, "open")
-    assert sorted(sum(ran, [])) == sorted(wanted)
+    assert sorted(chain(*ran)) == sorted(wanted)
     assert sum(map(bool, ran)) > 1, "one process did everything: they were not released at once"
     assert [entry.state for entry in study.entries()] == ["complete"] * 48
 
 
 def test_parents_that_start_a_fresh_study_at_once_enqueue_each_run_once(url: str, tmp_path: Path) -> None:
     ran = released_at_once(url, tmp_path, 3, 12, "fresh")
-    assert sorted(sum(ran, [])) == sorted(f"hash{number}" for number in range(12))
+    assert sorted(chain(*ran)) == sorted(f"hash{number}" for number in range(12))
     assert len(Study(url, "s").entries()) == 12
 
 
@@ -79,7 +80,10 @@ def test_reconciling_again_adds_nothing(url: str) -> None:
     study.claim(WANTED)
     open_and_reconcile(url, "s", WANTED)
     reconcile(study, url, "s", WANTED, retries=5)
-    assert {key: entry.state for key, entry in study.standing(WANTED).items()} == {"a": "complete", "b": "running"}
+    assert {key: entry.state for key, entry in study.standing(WANTED).items()} == {
+        "a": "complete",
+        "b": "running",
+    }
     assert len(study.entries()) == 2
 
 

@@ -43,7 +43,9 @@ def test_a_sweep_may_set_the_scale_and_the_command_line_wins() -> None:
 def test_the_command_line_takes_a_key_away_from_the_sweep() -> None:
     found = wanted(["+sweep=ar_ratio", "scale=tiny", "layout.attention=3", "layout=type_b", *TOY])
     assert set(patterns(found)) == {("type_b", "RAAA")}
-    assert set(patterns(wanted(["+sweep=ar_ratio", "scale=tiny", "layout=type_b", *TOY]))) == {("type_b", "RRAA")}
+    assert set(patterns(wanted(["+sweep=ar_ratio", "scale=tiny", "layout=type_b", *TOY]))) == {
+        ("type_b", "RRAA")
+    }
     assert len(identify(found.runs, None)) == 1  # type: ignore[arg-type]  # no data, no cache
 
 
