@@ -25,11 +25,15 @@ LAYOUT = (
 class TextFolder(Corpus):
     """A document a file, in the order of their names."""
 
-    path: str = dataclasses.field(metadata=LABEL)
+    path: str | None = dataclasses.field(default=None, metadata=LABEL)
+
+    def __post_init__(self) -> None:
+        if self.path is None:
+            raise SpecError(f"corpus.path is missing; give corpus.path=FOLDER, {LAYOUT}")
 
     @property
     def label(self) -> str:
-        return f"text:{Path(self.path).name}"
+        return f"text:{Path(self.path or '').name}"
 
     def stamp(self) -> str | None:
         return folder_stamp(self.path)
@@ -38,10 +42,10 @@ class TextFolder(Corpus):
         return load_text(text_files(self.path), sample_by="document")
 
 
-def text_files(path: str) -> dict[str, list[Path]]:
-    """The files of each split below ``path``. Raises SpecError in the words of the key it came from."""
-    folder = Path(path).expanduser()
-    if not folder.is_dir():
+def text_files(path: str | None) -> dict[str, list[Path]]:
+    """The files of each split below ``path``. Raises SpecError if one is missing."""
+    folder = Path(path or "").expanduser()
+    if not path or not folder.is_dir():
         raise SpecError(f"corpus.path={path} is not a folder; accepted: {LAYOUT}")
     files = {}
     for split in SPLITS:
@@ -52,7 +56,7 @@ def text_files(path: str) -> dict[str, list[Path]]:
     return files
 
 
-def folder_stamp(path: str) -> str | None:
+def folder_stamp(path: str | None) -> str | None:
     files = [file.resolve() for group in text_files(path).values() for file in group]
     return files_stamp(files)
 

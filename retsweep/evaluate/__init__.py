@@ -1,1 +1,1 @@
-
+"""Evaluation: (model, windows) -> numbers."""

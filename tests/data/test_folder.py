@@ -8,7 +8,7 @@ import pytest
 
 from retsweep.data.corpus import documents
 from retsweep.data.folder import TextFolder
-from retsweep.spec import SpecError
+from retsweep.spec import SpecError, load_spec
 
 Maker = Callable[..., Path]
 
@@ -46,6 +46,10 @@ def test_nothing_stays_on_disk_and_nothing_is_printed(
 
 
 def test_missing_folder_and_file(make_folder: Maker, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"corpus\.path is missing; give corpus\.path=FOLDER, a folder with"):
+        load_spec(["corpus=text"])
+    with pytest.raises(SpecError, match=r"corpus\.path= is not a folder"):
+        TextFolder(path="").stamp()
     with pytest.raises(SpecError, match=r"nowhere is not a folder; accepted: a folder with train\.txt"):
         TextFolder(path=str(tmp_path / "nowhere")).stamp()
     folder = make_folder()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from fractions import Fraction
@@ -11,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retsweep.data.ngrams import Bigram, Unigram, bigram_perplexity, discount, unigram_perplexity
-import itertools
 
 VOCABULARY = 7
 TOKENS = st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=60).map(
