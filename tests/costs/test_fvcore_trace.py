@@ -16,32 +16,33 @@ from retsweep.costs.handles import CensusError
 from tests.costs.specs import loaded, pattern
 
 TINY = "scale=tiny"
+TWO, THREE = "scale.layers=2", "scale.layers=3"
 
 #: Every layer, layout and switch that changes what is computed.
 RUNS = {
-    "transformer": ("layout.attention=4",),
-    "retnet": ("layout.attention=0",),
+    "transformer": ("layout.attention=2", TWO),
+    "retnet": ("layout.attention=0", TWO),
     "type_a": ("layout.attention=1",),
     "type_b": ("layout=type_b", "layout.attention=3"),
-    "type_c": ("layout=type_c", "layout.attention=1"),
-    "type_c_direct": ("layout=type_c", "layout.attention=3", "layer.hybrid.form=direct"),
+    "type_c": ("layout=type_c", "layout.attention=1", TWO),
+    "type_c_direct": ("layout=type_c", "layout.attention=3", "layer.hybrid.form=direct", TWO),
     "every_letter": ("layout=pattern", "layout.pattern=NHAR"),
-    "ffn_only": ("layout=pattern", "layout.pattern=N"),
-    "no_position": ("layer.msr.position=none", "layer.attention.position=none"),
-    "xpos": ("layer.msr.position=xpos", "layer.attention.position=xpos"),
-    "published_defects": ("protocol=published", "layout=pattern", "layout.pattern=ARH"),
-    "wide_values": ("layout=pattern", "layout.pattern=RH", "layer.msr.value_expansion=2"),
-    "wide_values_direct": ("layout=type_c", "layer.hybrid.form=direct", "layer.msr.value_expansion=2"),
-    "normalised_decay": ("layout.attention=0", "layer.msr.normalise_decay=true"),
-    "plain_norm": ("layout.attention=0", "layer.msr.norm_affine=false"),
-    "log_spaced": ("layout=type_c", "layer.msr.decay=log_spaced", "layer.hybrid.decays=full"),
-    "final_norm": ("model.final_norm=true", "model.head_bias=false"),
-    "dropout": ("model.dropout=0.2",),
-    "chunkwise": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=8"),
-    "chunkwise_whole": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=31"),
-    "chunkwise_hybrid": ("layout=type_c", "layer.msr.form=chunkwise", "layer.msr.chunk=8"),
-    "odd_length": ("scale.context=37",),
-    "one_token": ("scale.context=1", "layout=pattern", "layout.pattern=ARH"),
+    "ffn_only": ("layout=pattern", "layout.pattern=N", TWO),
+    "no_position": ("layer.msr.position=none", "layer.attention.position=none", TWO),
+    "xpos": ("layer.msr.position=xpos", "layer.attention.position=xpos", TWO),
+    "published_defects": ("protocol=published", "layout=pattern", "layout.pattern=ARH", THREE),
+    "wide_values": ("layout=pattern", "layout.pattern=RH", "layer.msr.value_expansion=2", TWO),
+    "wide_values_direct": ("layout=type_c", "layer.hybrid.form=direct", "layer.msr.value_expansion=2", TWO),
+    "normalised_decay": ("layout.attention=0", "layer.msr.normalise_decay=true", TWO),
+    "plain_norm": ("layout.attention=0", "layer.msr.norm_affine=false", TWO),
+    "log_spaced": ("layout=type_c", "layer.msr.decay=log_spaced", "layer.hybrid.decays=full", TWO),
+    "final_norm": ("model.final_norm=true", "model.head_bias=false", TWO),
+    "dropout": ("model.dropout=0.2", TWO),
+    "chunkwise": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=8", TWO),
+    "chunkwise_whole": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=31", TWO),
+    "chunkwise_hybrid": ("layout=type_c", "layer.msr.form=chunkwise", "layer.msr.chunk=8", TWO),
+    "odd_length": ("scale.context=37", TWO),
+    "one_token": ("scale.context=1", "layout=pattern", "layout.pattern=ARH", THREE),
 }
 
 
