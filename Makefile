@@ -29,7 +29,6 @@ table: setup ## tables of a finished or running study (STUDY=name; default: the 
 
 macs: setup ## the 31 published models at paper scale: published against full against decode MACs
 	$(RUN) -m retsweep +sweep=ar_ratio scale=paper task=count study=macs tracker=none
-	$(RUN) -m analysis.macs runs/macs
 
 figure: setup ## perplexity against MACs (STUDY=name; default: the newest)
 	$(RUN) -m analysis.figure $(STUDY)

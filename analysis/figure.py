@@ -64,7 +64,8 @@ def draw(table: Table) -> Any:
             _reference(axis, reference)
     axes[0].set_ylabel("validation perplexity")
     axes[0].set_yscale("log" if _spread(lines, table.sections[0].references) > 3 else "linear")
-    axes[0].legend(frameon=False, fontsize="small")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
     return figure
 
 
