@@ -20,7 +20,7 @@ def learning_rate(protocol: Protocol, step: int, total: int) -> float:
     """
     warm = warmup_steps(protocol, total)
     if step <= warm:
-        return protocol.learning_rate * step / warm
+        return protocol.learning_rate * (step / warm)
     if protocol.schedule == "constant":
         return protocol.learning_rate
     done = (step - warm) / (total - warm)

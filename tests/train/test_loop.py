@@ -91,6 +91,19 @@ def test_a_model_learns_and_the_outcome_says_how(tmp_path):
     assert told[-1]["loss"] == outcome.last_loss
 
 
+def test_a_line_holds_the_mean_loss_since_the_line_before(tmp_path, monkeypatch):
+    run(tmp_path / "each", steps=40)
+    monkeypatch.setattr(loop, "log_every", lambda steps: 3)
+    run(tmp_path / "third", steps=40)
+    losses = [line["loss"] for line in lines(tmp_path / "each")]
+    third = lines(tmp_path / "third")
+    assert [line["step"] for line in third] == [*range(3, 40, 3), 40]
+    assert [line["loss"] for line in third[:-1]] == [
+        pytest.approx(sum(losses[step - 3 : step]) / 3) for step in range(3, 40, 3)
+    ]
+    assert third[-1]["loss"] == losses[-1]
+
+
 @pytest.mark.parametrize("every", [0, 6])
 @pytest.mark.parametrize("stops", [(1,), (17,), (17, 18, 36)])
 def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(tmp_path, stops, every):
@@ -205,6 +218,13 @@ def test_a_run_that_stays_far_above_the_unigram_line_is_over(tmp_path):
     assert (outcome.steps, outcome.last_loss > 3.4) == (69, True)
     outcome, _ = run(tmp_path / "published", Astray(50), steps=200, unigram_nats=2.4)
     assert outcome.status == "ok"
+
+
+def test_a_run_that_was_astray_when_it_stopped_is_over_when_it_would_have_been(tmp_path):
+    arguments = {"protocol": protocol(divergence="above_unigram"), "unigram_nats": 2.4, "steps": 200}
+    run_to(60, tmp_path, model=Astray(50), **arguments)
+    outcome, _ = run(tmp_path, Astray(1), **arguments)
+    assert outcome.status == "diverged@69"
 
 
 def test_the_best_validation_is_kept_and_the_last_step_is_validated(tmp_path):
