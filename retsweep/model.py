@@ -23,6 +23,8 @@ from retsweep.spec.layer import LayerSpec, Normalisation, Operation
 from retsweep.spec.run import RunSpec
 from retsweep.spec.scale import Scale
 
+HEAD_GAIN = 0.1
+
 
 def build(
     spec: RunSpec, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
@@ -35,8 +37,24 @@ def build(
         model = LanguageModel(spec).to(dtype)
     if torch.device(device).type != "meta":
         model.to_empty(device=device)
-        initialise(model, spec.seed, spec.model.start)
+        initialise(model, spec.seed, spec.model.start, gains(spec))
     return model
+
+
+def gains(spec: RunSpec) -> dict[str, float]:
+    """What multiplies the first weights under ``model.start: fan_in``, by name.
+
+    The residual stream sums 2 * layers branches and no norm need stand before the head. So the
+    projections that close a branch are divided by sqrt(2 * layers), as in GPT-2, alike for every
+    mixer, and the head by 10: the first loss is log(vocabulary) instead of twice that. ``torch``
+    leaves every module its own default.
+    """
+    if spec.model.start != "fan_in":
+        return {}
+    branch = (2 * spec.scale.layers) ** -0.5
+    closing = ("mixer.out.weight", "ffn.down.weight")
+    blocks = range(spec.scale.layers)
+    return {f"blocks.{i}.{name}": branch for i in blocks for name in closing} | {"head.weight": HEAD_GAIN}
 
 
 # ---- census ----------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -177,9 +179,23 @@ def test_meta_models_hold_no_memory() -> None:
     assert all(tensor.is_meta for tensor in model.build(tiny(), "meta").parameters())
 
 
-def test_a_fresh_model_is_no_worse_than_a_confident_guess(spec: RunSpec) -> None:
-    """Logits start at the order of one, so the first loss is near log(vocabulary)."""
+def test_a_fresh_model_guesses_evenly(spec: RunSpec) -> None:
+    """The first loss is close to log(vocabulary), however deep the model is."""
     built = model.build(spec)
     with torch.no_grad():
         loss = functional.cross_entropy(built(tokens(8)).flatten(0, 1), tokens(8).flatten())
-    assert 5.0 < loss < 9.0
+    assert loss == pytest.approx(math.log(288), abs=0.05)
+
+
+def test_gains_shrink_branches_with_depth_and_only_under_fan_in() -> None:
+    spec = tiny("layout=pattern", "layout.pattern=RNAH")
+    names = {name for name, _ in model.build(spec, "meta").named_parameters()}
+    held = names & model.gains(spec).keys()
+    assert held == {"head.weight"} | {f"blocks.{i}.ffn.down.weight" for i in range(4)} | {
+        f"blocks.{i}.mixer.out.weight" for i in (0, 2, 3)
+    }
+    built = model.build(tiny("scale.d_model=256", "layout.attention=2"))
+    for index in range(4):
+        for weight in (built.blocks[index].mixer.out.weight, built.blocks[index].ffn.down.weight):
+            assert (weight.std() * weight.shape[1] ** 0.5).item() == pytest.approx(8**-0.5, rel=0.05)
+    assert model.gains(tiny("model.start=torch")) == {}

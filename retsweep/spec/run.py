@@ -23,7 +23,8 @@ class Model:
     final_norm: bool = False
     head_bias: bool = True
     start: Literal["fan_in", "torch"] = "fan_in"
-    """How weights begin: N(0, 1/fan_in), or torch's own default of each module."""
+    """How weights begin: N(0, 1/fan_in), with smaller branches and head (``model.gains``), or
+    torch's own default of each module."""
 
 
 @dataclass(frozen=True)
