@@ -1,11 +1,12 @@
 """The language model around the mixers: embedding, residual blocks, head (the RetFormers report).
 
     x = embedding[tokens]
-    x = x + dropout(mixer(LN(x)));  x = x + dropout(FFN(LN(x)))        each block, pre-LayerNorm
+    x = x + a dropout(mixer(LN(x)));  x = x + a dropout(FFN(LN(x)))    each block, pre-LayerNorm
     logits = W_head dropout(x) + bias                                   no final LayerNorm by default
 
 FFN(x) = W_down GELU(W_up x). Embedding and head are untied. A block of the ``none`` layer is its
-FFN alone.
+FFN alone. a = 1 as published (``model.branches: plain``), or 1/sqrt(2 layers), so that the sum of
+all branches starts no larger than the embedding while each mixer stays as alive as it is alone.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retsweep.layers.initialise import initialise
+from retsweep.layers.initialise import Draw, initialise, normal
 from retsweep.layers.mixer import Mixer
 from retsweep.spec.forms import Form, Recurrent
 from retsweep.spec.layer import LayerSpec, Normalisation, Operation
-from retsweep.spec.run import RunSpec
+from retsweep.spec.run import Model, RunSpec
 from retsweep.spec.scale import Scale
 
+#: The head's start under ``model.start: fan_in``, as a fraction of 1/sqrt(fan_in): with it the first
+#: loss is log(vocabulary), though no norm need stand before the head.
 HEAD_GAIN = 0.1
 
 
@@ -37,24 +40,8 @@ def build(
         model = LanguageModel(spec).to(dtype)
     if torch.device(device).type != "meta":
         model.to_empty(device=device)
-        initialise(model, spec.seed, spec.model.start, gains(spec))
+        initialise(model, spec.seed, spec.model.start)
     return model
-
-
-def gains(spec: RunSpec) -> dict[str, float]:
-    """What multiplies the first weights under ``model.start: fan_in``, by name.
-
-    The residual stream sums 2 * layers branches and no norm need stand before the head. So the
-    projections that close a branch are divided by sqrt(2 * layers), as in GPT-2, alike for every
-    mixer, and the head by 10: the first loss is log(vocabulary) instead of twice that. ``torch``
-    leaves every module its own default.
-    """
-    if spec.model.start != "fan_in":
-        return {}
-    branch = (2 * spec.scale.layers) ** -0.5
-    closing = ("mixer.out.weight", "ffn.down.weight")
-    blocks = range(spec.scale.layers)
-    return {f"blocks.{i}.{name}": branch for i in blocks for name in closing} | {"head.weight": HEAD_GAIN}
 
 
 # ---- census ----------------------------------------------------------------------------------
@@ -79,7 +66,7 @@ def parameters(spec: RunSpec) -> dict[str, int]:
     sizes["head"] = {"weight": scale.vocabulary * d}
     if spec.model.head_bias:
         sizes["head"]["bias"] = scale.vocabulary
-    return {f"{module}.{name}": size for module, inner in sizes.items() for name, size in inner.items()}
+    return {f"{module}.{tensor}": size for module, inner in sizes.items() for tensor, size in inner.items()}
 
 
 def operations(spec: RunSpec, form: Form | None = None) -> tuple[Operation, ...]:
@@ -138,31 +125,32 @@ class Block(nn.Module):
 
     mixer: Mixer
 
-    def __init__(self, layer: LayerSpec, scale: Scale, dropout: float) -> None:
+    def __init__(self, layer: LayerSpec, scale: Scale, options: Model) -> None:
         super().__init__()
+        self.branch = 1.0 if options.branches == "plain" else (2 * scale.layers) ** -0.5
         self.mixes = layer.mixes
         if self.mixes:
             self.mixer_norm = nn.LayerNorm(scale.d_model)
             self.mixer = cast(Mixer, layer.build(scale.shape))
         self.ffn_norm = nn.LayerNorm(scale.d_model)
         self.ffn = FeedForward(scale)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.mixes:
-            x = x + self.dropout(self.mixer(self.mixer_norm(x)))
+            x = self._add(x, self.mixer(self.mixer_norm(x)))
         return self._feed(x)
 
     def chunkwise(self, x: Tensor, chunk: int, state: Any) -> tuple[Tensor, Any]:
         if self.mixes:
             y, state = self.mixer.chunkwise(self.mixer_norm(x), chunk, state)
-            x = x + self.dropout(y)
+            x = self._add(x, y)
         return self._feed(x), state
 
     def recurrent(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         if self.mixes:
             y, state = self.mixer.recurrent(self.mixer_norm(x), state)
-            x = x + self.dropout(y)
+            x = self._add(x, y)
         return self._feed(x), state
 
     def initial_state(self, batch: int) -> Any:
@@ -170,8 +158,10 @@ class Block(nn.Module):
         return self.mixer.initial_state(batch) if self.mixes else None
 
     def _feed(self, x: Tensor) -> Tensor:
-        y: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return y
+        return self._add(x, self.ffn(self.ffn_norm(x)))
+
+    def _add(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.add(x, self.dropout(y), alpha=self.branch)
 
 
 class LanguageModel(nn.Module):
@@ -184,10 +174,16 @@ class LanguageModel(nn.Module):
         super().__init__()
         scale, options = spec.scale, spec.model
         self.embedding = nn.Embedding(scale.vocabulary, scale.d_model)
-        self.blocks = nn.ModuleList(Block(layer, scale, options.dropout) for layer in spec.layers)
+        self.blocks = nn.ModuleList(Block(layer, scale, options) for layer in spec.layers)
         self.final_norm = nn.LayerNorm(scale.d_model) if options.final_norm else nn.Identity()
         self.dropout = nn.Dropout(options.dropout)
         self.head = nn.Linear(scale.d_model, scale.vocabulary, bias=options.head_bias)
+        self._start = options.start
+
+    def starts(self) -> dict[str, Draw]:
+        if self._start != "fan_in":
+            return {}
+        return {"head.weight": normal(HEAD_GAIN * self.head.in_features**-0.5)}
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embedding(tokens)

@@ -117,7 +117,7 @@ def test_later_tokens_change_no_earlier_logit(spec: RunSpec) -> None:
 
 def test_the_block_is_the_published_one() -> None:
     """x + mixer(LN x), then + FFN(LN .), GELU; then the head, and no norm before it."""
-    built, x = model.build(tiny("layout.attention=4")), tokens()
+    built, x = model.build(tiny("layout.attention=4", "model.branches=plain")), tokens()
     y = built.embedding(x)
     for block in built.blocks:
         y = y + block.mixer(block.mixer_norm(y))
@@ -187,15 +187,22 @@ def test_a_fresh_model_guesses_evenly(spec: RunSpec) -> None:
     assert loss == pytest.approx(math.log(288), abs=0.05)
 
 
-def test_gains_shrink_branches_with_depth_and_only_under_fan_in() -> None:
-    spec = tiny("layout=pattern", "layout.pattern=RNAH")
-    names = {name for name, _ in model.build(spec, "meta").named_parameters()}
-    held = names & model.gains(spec).keys()
-    assert held == {"head.weight"} | {f"blocks.{i}.ffn.down.weight" for i in range(4)} | {
-        f"blocks.{i}.mixer.out.weight" for i in (0, 2, 3)
-    }
-    built = model.build(tiny("scale.d_model=256", "layout.attention=2"))
-    for index in range(4):
-        for weight in (built.blocks[index].mixer.out.weight, built.blocks[index].ffn.down.weight):
-            assert (weight.std() * weight.shape[1] ** 0.5).item() == pytest.approx(8**-0.5, rel=0.05)
-    assert model.gains(tiny("model.start=torch")) == {}
+def test_every_mixer_starts_alive_inside_the_model() -> None:
+    for options in (["layout.attention=0"], ["layout=type_c", "layout.attention=2"]):
+        built = model.build(load_spec(["scale=small", *options]))
+        with torch.no_grad():
+            spread = built.blocks[5].mixer(torch.randn(8, 63, 64)).std()
+        assert 0.3 < spread < 1.5
+
+
+def test_scaled_branches_are_plain_ones_with_smaller_closing_weights() -> None:
+    """The factor could be absorbed into the weights: it changes the start, not what can be learnt."""
+    scaled = model.build(tiny("layout.attention=2")).double()
+    plain = model.build(tiny("layout.attention=2", "model.branches=plain")).double()
+    read = tokens(3)
+    assert not torch.allclose(scaled(read), plain(read))
+    with torch.no_grad():
+        for block in plain.blocks:
+            for tensor in (*block.mixer.out.parameters(), *block.ffn.down.parameters()):
+                tensor *= 8**-0.5
+    torch.testing.assert_close(plain(read), scaled(read))

@@ -43,7 +43,9 @@ def run(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProces
 
 
 def test_the_wheel_carries_every_yaml(installed: Path) -> None:
-    inside = {path.relative_to(installed / "retsweep") for path in (installed / "retsweep/conf").rglob("*.yaml")}
+    inside = {
+        path.relative_to(installed / "retsweep") for path in (installed / "retsweep/conf").rglob("*.yaml")
+    }
     assert inside == {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
 
 

@@ -4,8 +4,7 @@ have in common, whatever else they hold and wherever they are built."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -15,14 +14,11 @@ Draw = Callable[[torch.Size, torch.Generator], Tensor]
 Start = Literal["fan_in", "torch"]
 
 
-def initialise(
-    model: nn.Module, seed: int, start: Start, gains: Mapping[str, float] = MappingProxyType({})
-) -> None:
+def initialise(model: nn.Module, seed: int, start: Start) -> None:
     """Fills every parameter of ``model`` in place.
 
-    A module may have ``starts() -> {name below it: Draw}``, which comes before ``start``. ``gains``
-    multiply what is drawn, by dotted name. Values are drawn on the CPU in float32 and then cast
-    and moved.
+    A module may have ``starts() -> {name below it: Draw}``, which comes before ``start``. Values
+    are drawn on the CPU in float32 and then cast and moved.
     """
     own: dict[str, Draw] = {}
     for path, module in model.named_modules():
@@ -33,8 +29,7 @@ def initialise(
             for name, parameter in module.named_parameters(recurse=False):
                 dotted = _join(path, name)
                 draw = own.get(dotted) or _default(module, name, start)
-                value = draw(parameter.shape, generator(seed, dotted))
-                parameter.copy_(value * gains.get(dotted, 1.0))
+                parameter.copy_(draw(parameter.shape, generator(seed, dotted)))
 
 
 def generator(seed: int, name: str) -> torch.Generator:

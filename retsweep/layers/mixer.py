@@ -15,8 +15,7 @@ class Mixer(nn.Module):
     """Maps (batch, time, d_model) to the same, position i reading positions up to i.
 
     The forms compute one function. A state comes out of ``chunkwise`` or ``recurrent`` and is fed
-    back exactly as it came; both may be mixed. The projection that closes a mixer, if it has one, is
-    called ``out``: the model scales its start with the depth.
+    back exactly as it came; both may be mixed. States belong to one sequence each of the batch.
     """
 
     def forward(self, x: Tensor) -> Tensor:

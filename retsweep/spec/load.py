@@ -43,7 +43,7 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
         if key not in known:
             raise SpecError(f"unknown key {key!r}; accepted: {', '.join(sorted(known))}")
     scale = construct(Scale, tree["scale"], "scale")
-    layers = {name: construct(LayerSpec, body, f"layer.{name}") for name, body in tree["layer"].items()}
+    layers = _layers(tree["layer"])
     layout = construct(Layout, tree["layout"], "layout")
     spec = RunSpec(
         scale=scale,
@@ -60,6 +60,14 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
     return spec, construct(Settings, settings, "")
 
 
+def _layers(tree: Mapping[str, Any]) -> dict[str, LayerSpec]:
+    """Layers that hold others come last: a mistake is told where it was made, not where it is used."""
+    inner_first = sorted(
+        tree.items(), key=lambda item: any(isinstance(value, Mapping) for value in item[1].values())
+    )
+    return {name: construct(LayerSpec, body, f"layer.{name}") for name, body in inner_first}
+
+
 def sweep_section(config: DictConfig) -> dict[str, Any] | None:
     """The sweep that ``config`` asks for, as plain data; None for a single run."""
     return resolve(config).get("sweep")
@@ -69,7 +77,7 @@ def construct(kind: type[Kind], body: Any, path: str) -> Kind:
     """The spec under ``path``, of the class that its ``_target_`` names (else ``kind`` itself)."""
     body = _plain(body, path)
     if not isinstance(body, Mapping):
-        if isinstance(body, kind) and dataclasses.is_dataclass(body):
+        if isinstance(body, kind) and hasattr(body, "__dataclass_fields__"):
             return body  # it carried a _target_ of its own
         raise SpecError(f"{path}={body!r} is not a section; accepted: a mapping of keys to values")
     return _make(kind, body, path)

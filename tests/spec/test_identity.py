@@ -10,7 +10,12 @@ from retsweep.spec.identity import spec_hash, variant_hash
 BASE = ["scale=tiny", "layout.attention=2"]
 
 # Golden: a later version that changes one of these orphans every finished study.
-GOLDEN: dict[str, str] = {}
+GOLDEN = {
+    "scale=tiny": "7b64c5ac2c75aaed",
+    "layout=type_b layout.attention=10 seed=3": "99a1cd6b5f3dcd73",
+    "layout=type_c layout.attention=3 scale=paper task=count": "1e3dd95fcc62bd6d",
+    "protocol=published layout=pattern layout.pattern=RAH": "c75df5726900b82f",
+}
 
 
 def variant(*overrides: str, data: str = "d") -> str:

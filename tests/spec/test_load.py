@@ -55,7 +55,10 @@ def test_bad_values_get_one_line(override: str) -> None:
     [
         (["layout=type_c", "layout.attention=0"], "layout.attention=0 is out of range; accepted: 1 to 7"),
         (["layout=type_c", "layout.attention=8"], "layout.attention=8 is out of range; accepted: 1 to 7"),
-        (["layout=pattern", "layout.pattern=RXR"], "unknown layer letter 'X' in layout.pattern; known: A (att"),
+        (
+            ["layout=pattern", "layout.pattern=RXR"],
+            "unknown layer letter 'X' in layout.pattern; known: A (",
+        ),
         (["layout=pattern", "layout.pattern=''"], "layout.pattern is empty"),
         (["layout=pattern", "scale=tiny", "layout.pattern=RRRRA"], "has 5 letters; accepted: 1 to 4"),
     ],

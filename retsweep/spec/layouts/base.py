@@ -17,9 +17,7 @@ class Layout:
     kind: ClassVar[str]
     mixer: str = "msr"
 
-    def stack(
-        self, depth: int, heads: int, known: Mapping[str, LayerSpec]
-    ) -> tuple[LayerSpec, ...]:
+    def stack(self, depth: int, heads: int, known: Mapping[str, LayerSpec]) -> tuple[LayerSpec, ...]:
         """The ``depth`` layers from the embedding up, chosen among the ``known`` ones by name.
 
         Raises SpecError if the layout does not fit this depth or these heads.

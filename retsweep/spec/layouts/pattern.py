@@ -18,9 +18,7 @@ class Pattern(Layout):
     kind: ClassVar[str] = "pattern"
     pattern: str
 
-    def stack(
-        self, depth: int, heads: int, known: Mapping[str, LayerSpec]
-    ) -> tuple[LayerSpec, ...]:
+    def stack(self, depth: int, heads: int, known: Mapping[str, LayerSpec]) -> tuple[LayerSpec, ...]:
         letters = {layer.letter: layer for layer in known.values()}
         listed = ", ".join(f"{letter} ({letters[letter].kind})" for letter in sorted(letters))
         if not self.pattern:

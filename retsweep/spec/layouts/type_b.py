@@ -18,9 +18,7 @@ class TypeB(Layout):
     attention: int | None = None
     """None: half of the layers."""
 
-    def stack(
-        self, depth: int, heads: int, known: Mapping[str, LayerSpec]
-    ) -> tuple[LayerSpec, ...]:
+    def stack(self, depth: int, heads: int, known: Mapping[str, LayerSpec]) -> tuple[LayerSpec, ...]:
         count = self.count(depth)
         in_range("layout.attention", count, 0, depth, "attention layers of scale.layers")
         attention = (pick(known, "attention"),) * count

@@ -19,9 +19,7 @@ class TypeC(Layout):
     attention: int | None = None
     """None: half of the heads."""
 
-    def stack(
-        self, depth: int, heads: int, known: Mapping[str, LayerSpec]
-    ) -> tuple[LayerSpec, ...]:
+    def stack(self, depth: int, heads: int, known: Mapping[str, LayerSpec]) -> tuple[LayerSpec, ...]:
         count = self.count(heads)
         in_range(
             "layout.attention",
