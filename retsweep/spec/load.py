@@ -1,7 +1,7 @@
-"""From a composed config to checked specs: the one door, and the only import of omegaconf.
+"""From a composed config to checked specs: the one door. Only it, compose.py and configs.py see configs.
 
 Everything that a user can get wrong in YAML or on the command line is told here, in one line.
-After this module nothing sees a config object.
+Nothing after them sees a config object.
 """
 
 from __future__ import annotations
