@@ -6,7 +6,7 @@
 
 FFN(x) = W_down GELU(W_up x). Embedding and head are untied. A block of the ``none`` layer is its
 FFN alone. a = 1 as published (``model.branches: plain``), or 1/sqrt(2 layers), so that the sum of
-all branches starts no larger than the embedding while each mixer stays as alive as it is alone.
+all branches starts about as large as the embedding while each mixer stays as alive as it is alone.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def build(
     """
     with torch.device("meta"):
         model = LanguageModel(spec).to(dtype)
+    if buffers := [name for name, _ in model.named_buffers()]:
+        raise TypeError(f"{', '.join(buffers)}: buffers are lost on the way from meta; use layers.constants")
     if torch.device(device).type != "meta":
         model.to_empty(device=device)
         initialise(model, spec.seed, spec.model.start)

@@ -77,6 +77,8 @@ def test_costs_cross_where_the_paper_says() -> None:
 
     assert total(retnet, Recurrent(480)) == total(transformer, Recurrent(480))
     assert total(retnet, Recurrent(481)) < total(transformer, Recurrent(481))
+    # B = 32 breaks even at 384 + 32 + 96 = 512, which it divides
+    assert total(retnet, Chunkwise(512, 32)) == total(transformer, Chunkwise(512, 32))
     assert total(retnet, Chunkwise(544, 32)) < total(transformer, Chunkwise(544, 32))
     # 544 is not a multiple of 64: the shorter last chunk makes retention a little cheaper still
     assert total(retnet, Chunkwise(576, 64)) < total(transformer, Chunkwise(576, 64))
@@ -187,8 +189,13 @@ def test_a_fresh_model_guesses_evenly(spec: RunSpec) -> None:
     assert loss == pytest.approx(math.log(288), abs=0.05)
 
 
-def test_every_mixer_starts_alive_inside_the_model() -> None:
-    for options in (["layout.attention=0"], ["layout=type_c", "layout.attention=2"]):
+def test_retention_starts_alive_inside_the_model() -> None:
+    for options in (
+        ["layout.attention=0"],
+        ["layout=type_c", "layout.attention=2"],
+        ["layout=type_c", "layout.attention=2", "layer.hybrid.form=direct"],
+        ["layout=type_c", "layout.attention=6", "layer.hybrid.decays=full"],
+    ):
         built = model.build(load_spec(["scale=small", *options]))
         with torch.no_grad():
             spread = built.blocks[5].mixer(torch.randn(8, 63, 64)).std()
@@ -196,7 +203,7 @@ def test_every_mixer_starts_alive_inside_the_model() -> None:
 
 
 def test_scaled_branches_are_plain_ones_with_smaller_closing_weights() -> None:
-    """The factor could be absorbed into the weights: it changes the start, not what can be learnt."""
+    """The same functions can be reached: the factor could be absorbed into the closing weights."""
     scaled = model.build(tiny("layout.attention=2")).double()
     plain = model.build(tiny("layout.attention=2", "model.branches=plain")).double()
     read = tokens(3)

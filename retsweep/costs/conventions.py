@@ -78,7 +78,7 @@ def macs_published(spec: RunSpec) -> int | None:
         if operation.group != "interaction" and operation.mixer != "msr"
     )
     norms = 2 * spec.scale.layers + spec.model.final_norm
-    if spec.layout.kind == "type_b":
+    if spec.layout.kind == "type_b" and len({layer.kind for layer in spec.layers}) > 1:
         norms -= sum(layer.kind == "msr" for layer in spec.layers)
     return linears + norms * PUBLISHED_LAYER_NORM * spec.scale.context * spec.scale.d_model
 

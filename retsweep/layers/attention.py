@@ -34,6 +34,7 @@ class AttentionSpec(LayerSpec):
     uniform bag of later values. It has no incremental form, and its costs are the causal ones."""
 
     kind: ClassVar[str] = "attention"
+    network: ClassVar[str] = "Transformer"
     position: Position = "rotary"
     mask: Literal["causal", "leaky"] = "causal"
 
@@ -92,6 +93,9 @@ class AttentionState(NamedTuple):
 
 
 class Attention(Mixer):
+    """Softmax attention: (batch, time, d_model) -> the same, or (batch, time, h dk) where
+    ``heads.output`` is False and a direct hybrid closes it."""
+
     def __init__(self, spec: AttentionSpec, heads: Heads) -> None:
         super().__init__()
         self.heads, self.dk, self.leaky = heads.heads, heads.head_dim, spec.leaky

@@ -57,7 +57,8 @@ class HybridSpec(LayerSpec):
     def columns(self) -> dict[str, Any]:
         inner = self.mixer.columns()
         positions = dict.fromkeys((self.attention.position, inner.get("position", self.attention.position)))
-        return {**inner, "hybrid_form": self.form, "position": "+".join(positions)}
+        own = {"hybrid_form": self.form, "hybrid_decays": self.decays, "position": "+".join(positions)}
+        return {**inner, **own}
 
     def check(self, shape: Shape) -> None:
         k, rest = self.split(shape.heads)
@@ -170,6 +171,8 @@ class HybridSpec(LayerSpec):
 
 
 class HybridState(NamedTuple):
+    """The states of the two mixers, each as that mixer gave it."""
+
     attention: Any
     mixer: Any
 

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from retsweep.layers.norm import HeadNorm
+
 Draw = Callable[[torch.Size, torch.Generator], Tensor]
 Start = Literal["fan_in", "torch"]
 
@@ -64,14 +66,19 @@ def constant(value: float) -> Draw:
 
 def _default(module: nn.Module, name: str, start: Start) -> Draw:
     """``fan_in``: linears N(0, 1/fan_in), biases zero, embeddings N(0, 1). ``torch``: linears and
-    their biases U(+-1/sqrt(fan_in)), embeddings N(0, 1). Norms: ones and zeros."""
+    their biases U(+-1/sqrt(fan_in)), embeddings N(0, 1). Norms: ones and zeros.
+
+    Raises TypeError for any other module: a new one says itself how it starts (``starts``).
+    """
     if isinstance(module, nn.Linear):
         if start == "torch":
             return uniform(module.in_features**-0.5)
         return normal() if name == "weight" else constant(0)
     if isinstance(module, nn.Embedding):
         return normal(1)
-    return constant(1 if name == "weight" else 0)
+    if isinstance(module, (nn.LayerNorm, HeadNorm)):
+        return constant(1 if name == "weight" else 0)
+    raise TypeError(f"{type(module).__name__}.{name} has no start: give a module above it starts()")
 
 
 def _join(path: str, name: str) -> str:

@@ -16,6 +16,7 @@ class Mixer(nn.Module):
 
     The forms compute one function. A state comes out of ``chunkwise`` or ``recurrent`` and is fed
     back exactly as it came; both may be mixed. States belong to one sequence each of the batch.
+    A mixer has parameters and no buffers: fixed tables are ``constants.py``'s.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class MsrSpec(LayerSpec):
     and ``chunk``: how it trains; the function is the same."""
 
     kind: ClassVar[str] = "msr"
+    network: ClassVar[str] = "RetNet"
     position: Position = "rotary"
     decay: Decay = "retnet"
     normalise_decay: bool = False
@@ -58,7 +59,19 @@ class MsrSpec(LayerSpec):
     chunk: PositiveInt = 64
 
     def columns(self) -> dict[str, Any]:
-        return {"position": self.position, "start": self.start}
+        return {
+            "position": self.position,
+            "start": self.start,
+            "decay": self.decay,
+            "normalise_decay": self.normalise_decay,
+            "value_expansion": self.value_expansion,
+            "form": self.form,
+        }
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields without effect beside the others."""
+        return ("chunk",) if self.form == "parallel" else ()
 
     def check(self, shape: Shape) -> None:
         if self.position == "xpos_both_up":
@@ -142,6 +155,9 @@ class RetentionState(NamedTuple):
 
 
 class Retention(Mixer):
+    """Multi-scale retention: (batch, time, d_model) -> the same, or (batch, time, h dv) where
+    ``heads.output`` is False and a direct hybrid closes it."""
+
     def __init__(self, spec: MsrSpec, heads: Heads, log_gammas: tuple[float, ...]) -> None:
         super().__init__()
         self.spec, self.heads, self.dk = spec, heads.heads, heads.head_dim

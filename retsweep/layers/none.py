@@ -15,7 +15,10 @@ from retsweep.spec.layer import LayerSpec, Operation, Shape
 
 @spec
 class NoneSpec(LayerSpec):
+    """It has no heads of either kind: beside attention (``layout.mixer=none``) only attention's count."""
+
     kind: ClassVar[str] = "none"
+    network: ClassVar[str] = "FFN only"
     mixes: ClassVar[bool] = False
 
     def heads_by_kind(self, heads: int) -> tuple[int, int]:

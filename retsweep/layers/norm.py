@@ -9,7 +9,8 @@ from torch.nn import functional
 
 class HeadNorm(nn.Module):
     """A group norm per token with a group a head, written as a layer norm over the head's channels
-    (half the time of torch's group norm on such small groups). Never over time."""
+    (half the time of torch's group norm on such small groups). Never over time. ``eps`` is added to
+    the variance. (Sun et al., 2023, eq. 8; Wu & He, "Group Normalization", 2018.)"""
 
     def __init__(self, heads: int, width: int, eps: float, affine: bool) -> None:
         super().__init__()

@@ -77,7 +77,8 @@ class Positions:
         """xPos scales on top of ``turn``; the queries are the last of the keys' positions 0...n-1.
 
         q: (..., t, dk); k: (..., n, dk). The exponents are counted from the middle of the queries,
-        so that neither factor overflows: zeta^(i-c) zeta^(c-j) = zeta^(i-j). Only the published
+        so that neither factor overflows in float32 up to 70,000 queries in one pass (longer inputs
+        go in chunks): zeta^(i-c) zeta^(c-j) = zeta^(i-j). Only the published
         defect scales both by their absolute position.
         """
         if self.kind not in ("xpos", "xpos_both_up"):

@@ -25,7 +25,7 @@ def spec(cls: type[Kind]) -> type[Kind]:
         cls,
         frozen=True,
         kw_only=True,
-        config=ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True),
+        config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True),
     )
 
 

@@ -1,7 +1,8 @@
 """A run's identity: a content hash over what can change its numbers, and nothing else.
 
 Left out: labels, fields that hold their default (so that a new field with a default orphans no
-finished study), layers that are not used, and corpus and tokenizer, for which the hash of the
+finished study), fields that the other fields leave without effect (``idle``), layers that are not
+used, and corpus and tokenizer, for which the hash of the
 data that they produced stands.
 """
 
@@ -23,7 +24,9 @@ def canonical(value: Any) -> Any:
         kept = {
             field.name: canonical(getattr(value, field.name))
             for field in dataclasses.fields(value)
-            if not field.metadata.get("label") and getattr(value, field.name) != _default(field)
+            if not field.metadata.get("label")
+            and field.name not in getattr(value, "idle", ())
+            and not _is_default(field, getattr(value, field.name))
         }
         return {"is": getattr(value, "kind", type(value).__name__), **kept}
     if isinstance(value, (tuple, list)):
@@ -35,10 +38,10 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be part of a spec's identity")
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    made = field.default_factory is not dataclasses.MISSING
+    default = field.default_factory() if made else field.default  # type: ignore[misc]
+    return bool(value == default) or (made and canonical(value) == canonical(default))
 
 
 def variant_hash(spec: RunSpec, data_hash: str) -> str:

@@ -79,7 +79,8 @@ class LayerSpec:
 
     kind: ClassVar[str]
     """The layer's name: that of its file and of its YAML."""
-    has_incremental_form: ClassVar[bool] = True
+    network: ClassVar[str] = ""
+    """What the field calls a network of this layer alone ("RetNet"); ``kind`` if it has no name."""
     mixes: ClassVar[bool] = True
     """False: a block of this layer has no mixer and no norm before it, only its FFN."""
 

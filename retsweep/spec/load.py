@@ -42,6 +42,9 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
     for key in tree:
         if key not in known:
             raise SpecError(f"unknown key {key!r}; accepted: {', '.join(sorted(known))}")
+    missing = [key for key in (*RUN_SECTIONS, "tracker") if key not in tree]
+    if missing:
+        raise SpecError(f"{', '.join(missing)} missing; a run needs {', '.join(RUN_SECTIONS)} and tracker")
     scale = construct(Scale, tree["scale"], "scale")
     layers = _layers(tree["layer"])
     layout = construct(Layout, tree["layout"], "layout")
@@ -65,7 +68,16 @@ def _layers(tree: Mapping[str, Any]) -> dict[str, LayerSpec]:
     inner_first = sorted(
         tree.items(), key=lambda item: any(isinstance(value, Mapping) for value in item[1].values())
     )
-    return {name: construct(LayerSpec, body, f"layer.{name}") for name, body in inner_first}
+    layers = {name: construct(LayerSpec, body, f"layer.{name}") for name, body in inner_first}
+    letters: dict[str, str] = {}
+    for name, layer in layers.items():
+        other = letters.setdefault(layer.letter, name)
+        if other != name:
+            raise SpecError(
+                f"layer.{name}.letter={layer.letter} is that of {other} too; "
+                f"accepted: a letter but {', '.join(sorted(letters))}"
+            )
+    return layers
 
 
 def sweep_section(config: DictConfig) -> dict[str, Any] | None:
@@ -105,7 +117,9 @@ def _locate(target: Any, path: str) -> type[Any]:
 
 
 def _make(kind: type[Kind], fields: Mapping[str, Any], path: str) -> Kind:
-    accepted = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    if not dataclasses.is_dataclass(kind):
+        raise SpecError(f"{path}._target_ is missing; accepted: the class of a spec")
+    accepted = [field.name for field in dataclasses.fields(kind)]
     for key in fields:
         if key not in accepted:
             where = f"{path}.{key}" if path else key
@@ -152,7 +166,13 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise SpecError(str(error).splitlines()[0]) from error
+        if "parent node" not in str(error):
+            raise SpecError(str(error).splitlines()[0]) from error
+        others = ", ".join(name for name in names if name != mixer)
+        raise SpecError(
+            f"layout.mixer={mixer} would stand inside itself; accepted: {others}; for layers of several "
+            "kinds: layout=pattern layout.pattern=AH"
+        ) from error
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
 

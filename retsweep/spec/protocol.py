@@ -22,11 +22,20 @@ class Evaluation:
     train_batches: PositiveInt = 40
     batch: PositiveInt = 64
     every: NonNegativeInt = 0
-    """Optimiser steps between validation passes during training; 0 for none but the last."""
+    """Optimiser steps between validation passes during training; 0 for none but the last, after the
+    last step, which there always is."""
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields without effect beside the others."""
+        return () if self.train_ppl == "first_batches" else ("train_batches",)
 
 
 @spec
 class Protocol:
+    """Lengths count optimiser steps, batches sequences of ``scale.context`` tokens; perplexities are
+    exp of nats a token. Defaults are torch's; conf/protocol/ gives the two that mean something."""
+
     name: str = dataclasses.field(metadata=LABEL)
     # length: exactly one of the two
     steps: PositiveInt | None = None
@@ -65,3 +74,8 @@ class Protocol:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise SpecError("protocol: give either protocol.steps or protocol.epochs, the other null")
+
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Fields without effect beside the others."""
+        return ("final_learning_rate",) if self.schedule == "constant" else ()

@@ -23,11 +23,12 @@ class Model:
     final_norm: bool = False
     head_bias: bool = True
     start: Literal["fan_in", "torch"] = "fan_in"
-    """How weights begin: N(0, 1/fan_in), the head a tenth of it; or torch's own default of each
+    """How weights begin: N(0, 1/fan_in), the head's std a tenth of that; or torch's own default of each
     module, as published."""
     branches: Literal["scaled", "plain"] = "scaled"
     """Whether mixers and FFNs are added to the residual stream times 1/sqrt(2 layers), or as they
-    are, as published. A constant factor that the weights could absorb: no other function, another start."""
+    are, as published. The weights could absorb the factor, so the same functions can be reached; the
+    start differs, and under AdamW how fast a branch moves."""
 
 
 @dataclass(frozen=True)

@@ -212,3 +212,9 @@ def test_closed_forms_of_all_31_take_less_than_a_second():
     for spec in specs:
         costs.cost_columns(spec)
     assert time.process_time() - began < 1
+
+
+def test_a_retnet_costs_the_same_whichever_layout_names_it() -> None:
+    for layout in ("type_a", "type_b"):
+        spec = loaded(PAPER, f"layout={layout}", "layout.attention=0")
+        assert costs.macs_published(spec) == NAMED["RetNet"].macs

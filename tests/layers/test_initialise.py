@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -43,3 +44,8 @@ def test_fan_in_and_torch_have_the_spread_that_they_promise() -> None:
 def test_torch_start_matches_the_modules_own() -> None:
     ours, theirs = started("torch").one.weight, nn.Linear(400, 300).weight
     torch.testing.assert_close(ours.std(), theirs.std(), rtol=0.02, atol=0)
+
+
+def test_a_module_without_a_start_is_named_rather_than_filled() -> None:
+    with pytest.raises(TypeError, match=r"Conv1d\.weight has no start"):
+        initialise(nn.Conv1d(2, 2, 3), 0, "fan_in")

@@ -144,16 +144,13 @@ def test_heads_are_normalised_one_by_one() -> None:
 @pytest.mark.parametrize("decay", ["retnet", "log_spaced"])
 def test_the_branch_is_alive_at_the_start(expansion: int, decay: str) -> None:
     """Unit input: output std between 0.3 and 1.5 (0.59 expected); the published start whispers."""
-    spec = MsrSpec(letter="R", value_expansion=expansion, decay=decay)
     x = torch.randn(2, 63, 256, generator=torch.Generator().manual_seed(1))
     stds = {}
     for start in ("fan_in", "inverse_hidden"):
-        mixer = layer("msr", f"layer.msr.start={start}", f"layer.msr.value_expansion={expansion}").build(
-            Shape(256, 8)
-        )
+        spec = MsrSpec(letter="R", value_expansion=expansion, decay=decay, start=start)
+        mixer = spec.build(Shape(256, 8))
         initialise(mixer, 0, "torch")
         stds[start] = mixer(x).std().item()
-    assert spec.start == "fan_in"
     assert 0.3 < stds["fan_in"] < 1.5
     assert stds["inverse_hidden"] < 0.05
 

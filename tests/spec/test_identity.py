@@ -39,6 +39,8 @@ def variant(*overrides: str, data: str = "d") -> str:
         "protocol.clip=1",
         "tokenizer=bytes",  # the data hash speaks for it
         "budget.steps=30",
+        "layer.msr.chunk=32",  # of the chunkwise form alone
+        "protocol.evaluation.train_batches=7",  # of the published train perplexity alone
     ],
 )
 def test_what_changes_no_number_changes_no_hash(override: str) -> None:
@@ -51,6 +53,7 @@ def test_what_changes_no_number_changes_no_hash(override: str) -> None:
         "layout=type_b",
         "layout.attention=1",
         "layer.msr.decay=log_spaced",
+        "layer.msr.form=chunkwise",
         "layer.attention.position=none",
         "scale.ffn=64",
         "model.final_norm=true",

@@ -95,6 +95,10 @@ def test_names_of_the_report(overrides: list[str], architecture: str, ratio: str
 
 
 def test_a_layout_names_the_mixer_that_stands_beside_attention() -> None:
-    assert load_spec(["layout=type_b", "layout.attention=1", "layout.mixer=none"]).pattern == "N" * 11 + "A"
+    beside_nothing = load_spec(["layout=type_b", "layout.attention=1", "layout.mixer=none"])
+    assert beside_nothing.pattern == "N" * 11 + "A"
+    assert beside_nothing.layout.ar_ratio(beside_nothing.layers, 8) == "1:0"
+    all_attention = load_spec(["layout.attention=6", "layout.mixer=attention"])
+    assert all_attention.layout.ar_ratio(all_attention.layers, 8) == "1:0"
     with pytest.raises(SpecError, match="unknown layer 'retnet'; known: attention, hybrid, msr, none"):
         load_spec(["layout.mixer=retnet"])

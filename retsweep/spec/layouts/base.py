@@ -44,11 +44,10 @@ class Layout:
 def uniform_architecture(layers: tuple[LayerSpec, ...], heads: int) -> str | None:
     """The name of a network whose layers are all alike and not hybrid; None for any other."""
     kinds = {layer.kind for layer in layers}
-    if len(kinds) > 1 or all(layer.heads_by_kind(heads)[0] not in (0, heads) for layer in layers):
+    attention, other = layers[0].heads_by_kind(heads)
+    if len(kinds) > 1 or (attention and other):
         return None
-    names = {"attention": "Transformer", "msr": "RetNet", "none": "FFN only"}
-    (kind,) = kinds
-    return names.get(kind, kind) if kind != "hybrid" else None
+    return layers[0].network or layers[0].kind
 
 
 def pick(known: Mapping[str, LayerSpec], name: str) -> LayerSpec:

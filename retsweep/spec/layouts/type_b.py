@@ -25,7 +25,9 @@ class TypeB(Layout):
         return (pick(known, self.mixer),) * (depth - count) + attention
 
     def ar_ratio(self, layers: tuple[LayerSpec, ...], heads: int) -> str:
-        return layer_ratio(self.count(len(layers)), len(layers))
+        if {layer.heads_by_kind(heads) for layer in layers} - {(heads, 0), (0, heads)}:
+            return super().ar_ratio(layers, heads)  # beside attention stands neither: count heads
+        return layer_ratio(sum(layer.heads_by_kind(heads)[0] for layer in layers) // heads, len(layers))
 
     def count(self, depth: int) -> int:
         return depth // 2 if self.attention is None else self.attention

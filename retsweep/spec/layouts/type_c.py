@@ -32,7 +32,8 @@ class TypeC(Layout):
         return (hybrid,) * depth
 
     def ar_ratio(self, layers: tuple[LayerSpec, ...], heads: int) -> str:
-        return f"{self.count(heads)}:{heads - self.count(heads)}"
+        attention, other = layers[0].heads_by_kind(heads)
+        return f"{attention}:{other}" if other else "1:0"
 
     def count(self, heads: int) -> int:
         return heads // 2 if self.attention is None else self.attention
