@@ -26,7 +26,14 @@ def find_study(name: str | None) -> Path:
     trials = list(RUNS.glob("*/trials"))
     if not trials:
         raise TableError(f"no study under {RUNS}/: run one first, for instance with make demo")
-    return max(trials, key=lambda path: path.stat().st_mtime).parent
+    return max(trials, key=_last_touched).parent
+
+
+def _last_touched(trials: Path) -> float:
+    """When its latest row was written (seconds since 1970): a study that went on gets rows in
+    folders it has, so the age of ``trials`` itself counts only before the first row."""
+    rows = [path.stat().st_mtime for path in trials.glob("*/row.json")]
+    return max(rows, default=trials.stat().st_mtime)
 
 
 def read_rows(study: Path) -> list[Row]:

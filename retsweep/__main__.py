@@ -32,7 +32,8 @@ examples:
 
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
   workers, seeds, retries, device, limit.minutes, tracker
-exit codes: 0 finished or limit.minutes over, 1 a run failed, 2 not understood, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 not understood,
+  130 Ctrl-C, 143 SIGTERM
 """
 
 

@@ -72,6 +72,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["seed=x"], "seed='x' is not accepted"),
         ([*TOY, "storage='mysql://a/b'"], "accepted: sqlite:///FILE or postgresql"),
         ([*TOY, "storage=nonsense"], "is no database URL"),
+        ([*TOY, "storage=sqlite:////dev/null/study.db"], "/dev/null cannot be written: Not a directory"),
+        ([*TOY, "runs=/dev/null"], "/dev/null cannot be written: Not a directory; runs=FOLDER names another"),
         ([*TOY, "device=cuda"], "device=cuda, but torch finds no GPU"),
         (["no/such/config.yaml"], "no/such/config.yaml cannot be read: No such file"),
     ],

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, cache_folder, plan
-from retsweep.sweep.storage import check_reachable, storage_url
-from retsweep.sweep.variants import Wanted, wanted_from
+from retsweep.sweep.storage import StorageLost, check_folder, check_reachable, storage_url
+from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
+from retsweep.tasks.train import published_defects
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
@@ -29,18 +33,25 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     began = time.monotonic() if began is None else began
     wanted = wanted_from(read(arguments), _overrides(arguments))
     console = Console(highlight=False, soft_wrap=True)
-    outcome = sweep(wanted, console, began)
+    try:
+        outcome = sweep(wanted, console, began)
+    except StorageLost as error:
+        print(f"retsweep: {error}", file=sys.stderr)
+        return EXIT_FAILED
     folder = Path(wanted.settings.runs) / wanted.study
     _table(folder, outcome, console)
     return tell(outcome, wanted, folder, console)
 
 
 def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
-    """Carries out everything wanted, as far as time and signals let it. Raises SpecError."""
+    """Carries out everything wanted, as far as time and signals let it. Raises SpecError, before
+    anything is written, and StorageLost."""
     settings = wanted.settings
     chosen = places(settings)
     folder = Path(settings.runs) / wanted.study
     url = storage_url(settings.storage, folder)
+    for written in (folder, folder / "trials"):
+        check_folder(written)
     check_reachable(url)
     planned = plan(wanted)
     try:
@@ -61,6 +72,9 @@ def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
     console.print(
         _heading(wanted, len(planned), min(chosen.count, len(planned)), chosen.device), markup=False
     )
+    defects = defects_in(wanted.runs)
+    if defects:
+        console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
     return Engine(job, settings, chosen, console, began).run()
 
 
@@ -85,7 +99,7 @@ def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> in
         console.print(f"failed: {label}", markup=False, style="red")
     if outcome.failed:
         console.print(
-            f"tracebacks: {folder}/trials/*/error.txt; the same command tries them again", markup=False
+            f"what they raised: {folder}/trials/*/error.txt; the same command tries them again", markup=False
         )
     if outcome.left:
         trials = len(outcome.left) + len(outcome.failed) + len(outcome.finished)
@@ -106,6 +120,12 @@ def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> in
     return EXIT_FAILED if outcome.failed else EXIT_OK
 
 
+def defects_in(runs: Iterable[Run]) -> list[str]:
+    """The known defects of the published code that any of ``runs`` trains with, in words."""
+    found = (published_defects(run.spec) for run in runs if run.spec.task.reads_data)
+    return list(dict.fromkeys(words for defects in found for words in defects))
+
+
 def _heading(wanted: Wanted, runs: int, workers: int, device: str) -> str:
     folder = Path(wanted.settings.runs) / wanted.study
     many = f"{runs} runs" if runs != 1 else "1 run"
@@ -120,6 +140,13 @@ def _table(folder: Path, outcome: Outcome, console: Console) -> None:
     """Writes and prints the study's table; not after Ctrl-C, when everybody is in a hurry."""
     if not outcome.finished or outcome.ending in ("interrupted", "terminated"):
         return
+    hider = _hider_of_analysis()
+    if hider:
+        console.print(
+            f"no table: {hider} hides the package analysis of retsweep; rename it, or work elsewhere",
+            markup=False,
+        )
+        return
     from analysis.rows import TableError
     from analysis.table import show, write
 
@@ -127,6 +154,15 @@ def _table(folder: Path, outcome: Outcome, console: Console) -> None:
         show(write(folder))
     except TableError as error:
         console.print(f"no table: {error}", markup=False)
+
+
+def _hider_of_analysis() -> str | None:
+    """What ``import analysis`` would find in place of retsweep's own, which lies beside retsweep: an
+    analysis.py of the user's, for instance. Found without running it: it may be a script."""
+    found = find_spec("analysis")
+    origin = Path(found.origin).resolve() if found and found.origin else None
+    own = Path(retsweep.__file__).resolve().parents[1] / "analysis" / "__init__.py"
+    return None if origin == own else str(origin or "nothing that can be found")
 
 
 def _file(arguments: Sequence[str]) -> Path | None:

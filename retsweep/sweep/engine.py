@@ -10,18 +10,19 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
 
 from retsweep.spec import Settings, SpecError
-from retsweep.sweep.files import write_row
+from retsweep.sweep.mirror import mirror
 from retsweep.sweep.plan import Job
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
-from retsweep.sweep.storage import GRACE_SECONDS
+from retsweep.sweep.rows import code, code_here
+from retsweep.sweep.storage import GRACE_SECONDS, answering
 from retsweep.sweep.study import Entry, Study
-from retsweep.sweep.trial import STATUS_FAILED, frame
 from retsweep.sweep.workers import Places, Worker
 
 LOOK_SECONDS = 0.5
@@ -53,34 +54,42 @@ class Engine:
         self._deadline = began + 60 * minutes if minutes is not None else float("inf")
         self._workers: list[Worker] = []
         self._ending: Ending = "done"
-        self._kill = False
+        self._heard: list[int] = []
+        self._killed = False
         self._barren = 0
 
     def run(self) -> Outcome:
-        """Raises SpecError if workers cannot start at all."""
+        """Raises SpecError if workers cannot start at all, StorageLost if the storage fails on the
+        way. No worker outlives it."""
+        logs = self._logs()
+        with answering(self._job.url):
+            standing = self._sweep()
+        mirror(self._job, standing, self._settings.retries)
+        said = [str(log) for log, size in self._logs().items() if size > logs.get(log, 0)]
+        if said:
+            self._screen.note(f"workers had something to say: {', '.join(said)}")
+        return self._outcome(standing)
+
+    def _sweep(self) -> dict[str, Entry]:
         job = self._job
         study = open_and_reconcile(job.url, job.study, self._labels)
         standing = study.standing(job.runs)
-        known = self._screen.already(standing)
-        if known:
-            self._screen.note(f"{known} of {len(job.runs)} finished before")
+        self._tell_known(standing)
         handlers = self._listen()
         try:
             with self._screen:
-                standing = self._loop(study)
+                return self._loop(study)
         finally:
-            for worker in self._workers:
-                worker.kill()
-            reconcile(study, job.url, job.study, self._labels, self._settings.retries)
+            self._kill_workers()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        self._mirror(standing)
-        return self._outcome(standing)
+            reconcile(study, job.url, job.study, self._labels, self._settings.retries)
 
     def _loop(self, study: Study) -> dict[str, Entry]:
         looked, reconciled = float("-inf"), time.monotonic()
         standing: dict[str, Entry] = {}
         while True:
+            self._obey()
             died, left = self._reap()
             if died or time.monotonic() - reconciled > GRACE_SECONDS / 4:
                 self._reconcile(study, standing, died)
@@ -94,9 +103,6 @@ class Engine:
                 return standing
             if time.monotonic() > self._deadline:
                 self._stop("limit")
-            if self._kill:
-                for worker in self._workers:
-                    worker.kill()
             time.sleep(TICK_SECONDS)
 
     # ---- workers -----------------------------------------------------------------------------
@@ -128,12 +134,8 @@ class Engine:
     def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Worker]) -> None:
         held = {entry.worker["pid"] for entry in study.entries() if entry.worker and entry.state == "running"}
         reconcile(study, self._job.url, self._job.study, self._labels, self._settings.retries)
-        for spec_hash, entry in study.standing(self._job.runs).items():
-            known = before.get(spec_hash)
-            if known is not None and entry.attempt > known.attempt:
-                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is tried again")
-            elif entry.state == "lost" and (known is None or known.state != "lost"):
-                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is given up")
+        if not self._killed:  # by us: that is no news, and nothing is tried again now
+            self._tell_deaths(before, study.standing(self._job.runs))
         barren = [worker for worker in died if worker.pid not in held]
         self._barren += len(barren)
         unfinished = not _is_over(study.standing(self._job.runs), self._settings.retries)
@@ -147,35 +149,56 @@ class Engine:
             for worker in self._workers:
                 worker.stop()
 
+    def _kill_workers(self) -> None:
+        for worker in self._workers:
+            worker.kill()
+
     def _listen(self) -> dict[int, Any]:
-        """Ctrl-C and SIGTERM stop the sweep cleanly; a second one kills."""
+        """Ctrl-C and SIGTERM are only written down: a handler runs between any two instructions,
+        in the middle of starting a worker or of printing. :meth:`_obey` does what they ask for."""
 
         def hear(number: int, _frame: Any) -> None:
+            self._heard.append(number)
+
+        return {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _obey(self) -> None:
+        """The first signal stops the sweep cleanly; a second one kills."""
+        while self._heard:
+            number = self._heard.pop(0)
             if self._ending in ("interrupted", "terminated"):
-                self._kill = True
-                return
+                self._killed = True
+                self._kill_workers()
+                continue
             if self._ending == "limit":
                 self._ending = "done"  # the workers were told; what counts now is the signal
             self._stop("interrupted" if number == signal.SIGINT else "terminated")
             self._screen.note("stopping: workers save what they have (again to kill them)")
 
-        return {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    # ---- what is told ------------------------------------------------------------------------
+    def _tell_known(self, standing: Mapping[str, Entry]) -> None:
+        """How many rows there are already, and whether other code than this wrote them."""
+        known = self._screen.already(standing)
+        if not known:
+            return
+        rows = [entry.row for entry in standing.values() if entry.state == "complete" and entry.row]
+        others = sorted({code(row) for row in rows} - {code_here()})
+        by = f", some or all by {', '.join(others)}; this is {code_here()}" if others else ""
+        self._screen.note(f"{known} of {len(self._job.runs)} finished before{by}")
+
+    def _tell_deaths(self, before: Mapping[str, Entry], standing: Mapping[str, Entry]) -> None:
+        for spec_hash, entry in standing.items():
+            known = before.get(spec_hash)
+            if known is not None and entry.attempt > known.attempt:
+                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is tried again")
+            elif entry.state == "lost" and (known is None or known.state != "lost"):
+                self._screen.note(f"{self._labels[spec_hash]}: its worker died; it is given up")
+
+    def _logs(self) -> dict[Path, int]:
+        """The workers' logs and their bytes."""
+        return {log: log.stat().st_size for log in sorted(self._job.folder.glob("worker-*.log"))}
 
     # ---- the end -----------------------------------------------------------------------------
-    def _mirror(self, standing: Mapping[str, Entry]) -> None:
-        """Writes the rows that have no file here: of other machines, of workers that were killed
-        between the storage and the file, of runs given up."""
-        for spec_hash, entry in standing.items():
-            row = entry.row if entry.state in ("complete", "failed") else None
-            if entry.state == "lost" and entry.attempt >= self._settings.retries:
-                error = f"its worker died, {entry.attempt + 1} times in a row"
-                row = {**frame(self._job.runs[spec_hash], self._job.device), "status": STATUS_FAILED}
-                row["error"] = error
-            folder = self._job.trial_folder(spec_hash)
-            if row is not None and (entry.state == "lost" or not (folder / "row.json").exists()):
-                folder.mkdir(parents=True, exist_ok=True)
-                write_row(folder, row)
-
     def _outcome(self, standing: Mapping[str, Entry]) -> Outcome:
         def names(*states: str) -> tuple[str, ...]:
             missing = "waiting" if "waiting" in states else ""

@@ -31,7 +31,19 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_row(folder: Path, row: Mapping[str, Any]) -> None:
-    write_whole(folder / "row.json", json.dumps(row, indent=1) + "\n")
+    write_whole(folder / "row.json", _row_text(row))
+
+
+def holds_row(folder: Path, row: Mapping[str, Any]) -> bool:
+    """Whether ``row`` is what row.json says. (As text: a NaN equals itself there.)"""
+    try:
+        return (folder / "row.json").read_text(encoding="utf-8") == _row_text(row)
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+
+
+def _row_text(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, indent=1) + "\n"
 
 
 def _scalar(value: Any) -> Any:

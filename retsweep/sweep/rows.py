@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,15 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
         "seed": spec.seed,
         "learning_rate": spec.protocol.learning_rate,
         "precision": spec.protocol.precision,
+        "planned_steps": spec.protocol.steps,  # None where epochs decide
+        "epochs": spec.protocol.epochs,
+        "batch": spec.protocol.batch,
+        "accumulate": spec.protocol.accumulate,
+        "schedule": spec.protocol.schedule,
+        "warmup": spec.protocol.warmup,
+        "weight_decay": spec.protocol.weight_decay,
+        "clip": spec.protocol.clip,
+        "dropout": spec.model.dropout,
         "leaky": spec.leaky,
         "protocol": spec.protocol.name,
         "scale": spec.scale.name,
@@ -41,7 +50,7 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
     }
     data = {}
     if spec.task.reads_data:
-        data = {"corpus": _name(spec.corpus), "tokenizer": _name(spec.tokenizer), "data_hash": data_hash}
+        data = {"corpus": spec.corpus.label, "tokenizer": spec.tokenizer.name, "data_hash": data_hash}
     return {
         **columns,
         **_layer_columns(spec),
@@ -77,13 +86,33 @@ def mixer(spec: RunSpec) -> str:
 
 @functools.cache
 def git_commit() -> str | None:
-    """The commit of the checkout that this code runs from, "-dirty" if it was edited since; None
-    for an installed package. Asked once a process: that is the code which it has loaded."""
-    here = Path(__file__).resolve().parent
-    if not _git(here, "ls-files", Path(__file__).name):
+    """:func:`commit_of` this package. Asked once a process: that is the code which it has loaded."""
+    return commit_of(Path(__file__).resolve().parents[1])
+
+
+def commit_of(package: Path) -> str | None:
+    """The commit of the checkout that holds ``package``, "-dirty" if the package or the conf/
+    beside it was edited or added to since (nothing else changes a number); None for an installed
+    package."""
+    if not _git(package, "ls-files", "__init__.py"):
         return None  # inside somebody else's repository, or none
-    commit = _git(here, "rev-parse", "HEAD")
-    return f"{commit}-dirty" if _git(here, "status", "--porcelain", "--untracked-files=no") else commit
+    commit = _git(package, "rev-parse", "HEAD")
+    sources = [str(package), str(package.parent / "conf")]
+    edited = _git(package, "status", "--porcelain", "--untracked-files=normal", "--", *sources)
+    return f"{commit}-dirty" if edited else commit
+
+
+def code(row: Mapping[str, Any]) -> str:
+    """Which code wrote ``row``, in short: "commit 1a2b3c4d5e", or the version of a package."""
+    commit, _, edited = str(row.get("git_commit") or "").partition("-")
+    if not commit:
+        return f"version {row.get('version')}"
+    return f"commit {commit[:10]}{' with edits' if edited else ''}"
+
+
+def code_here() -> str:
+    """:func:`code` of the rows that this process would write."""
+    return code({"git_commit": git_commit(), "version": __version__})
 
 
 @functools.cache
@@ -112,10 +141,6 @@ def _layer_columns(spec: RunSpec) -> dict[str, str]:
 
 def _joined(values: Iterable[Any]) -> str:
     return "+".join(dict.fromkeys(str(value) for value in values))
-
-
-def _name(spec: Any) -> str:
-    return str(getattr(spec, "name", None) or getattr(spec, "kind", None) or type(spec).__name__.lower())
 
 
 def _git(folder: Path, *arguments: str) -> str:

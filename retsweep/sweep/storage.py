@@ -8,7 +8,10 @@ database, and reconciling a list of runs with it, must be done by one process at
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +34,10 @@ BUSY_SECONDS = 60
 ACCEPTED = "accepted: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
 
 
+class StorageLost(Exception):
+    """The storage failed in the middle of a sweep. Its text is one line for the user."""
+
+
 def storage_url(storage: str | None, folder: Path) -> str:
     """The database of a study: ``storage`` if it is given, else SQLite in the study's folder.
 
@@ -48,7 +55,7 @@ def storage_url(storage: str | None, folder: Path) -> str:
         raise SpecError(f"storage={storage!r} is no database URL; {ACCEPTED}") from error
     except sqlalchemy.exc.NoSuchModuleError as error:
         raise SpecError(f"storage: unknown database {url.drivername!r}; {ACCEPTED}") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql") or (_is_sqlite(url) and not url.database):
+    if url.get_backend_name() not in ("sqlite", "postgresql") or _is_in_memory(url):
         raise SpecError(f"storage={url.render_as_string()} cannot be shared by workers; {ACCEPTED}")
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
@@ -103,7 +110,7 @@ def exclusive(url: str, study: str) -> Iterator[None]:
             yield
         return
     key = int.from_bytes(hashlib.sha256(f"retsweep {study}".encode()).digest()[:8], signed=True)
-    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool)
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeout())
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
         try:
@@ -112,22 +119,77 @@ def exclusive(url: str, study: str) -> Iterator[None]:
             connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
 
 
+@contextmanager
+def answering(url: str) -> Iterator[None]:
+    """Whatever the storage at ``url`` raises inside becomes a StorageLost."""
+    import sqlalchemy
+    from optuna.exceptions import StorageInternalError
+
+    try:
+        yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        shown = sqlalchemy.make_url(url).render_as_string()
+        reason = _reason(error.__cause__ or error)
+        raise StorageLost(
+            f"storage {shown} failed, workers are stopped: {reason}; the same command goes on"
+        ) from error
+
+
 def check_reachable(url: str) -> None:
-    """Raises SpecError, in one line, if nobody answers at a server's URL."""
+    """Raises SpecError, in one line, if the database at ``url`` cannot be used: nobody answers at
+    a server's, a file cannot be written or is something else. Leaves nothing behind."""
     import sqlalchemy
 
     parsed = sqlalchemy.make_url(url)
     if _is_sqlite(parsed):
+        assert parsed.database
+        _check_file(Path(parsed.database))
         return
-    engine = sqlalchemy.create_engine(
-        parsed, poolclass=sqlalchemy.NullPool, connect_args={"connect_timeout": 10}
-    )
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeout())
     try:
         with engine.connect():
             pass
     except sqlalchemy.exc.OperationalError as error:
-        reason = str(error.orig).strip().splitlines()[-1].strip()
-        raise SpecError(f"storage {parsed.render_as_string()} does not answer: {reason}") from error
+        raise SpecError(f"storage {parsed.render_as_string()} does not answer: {_reason(error)}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Raises SpecError unless files can be made in ``folder``, or ``folder`` itself. Leaves
+    nothing behind."""
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror
+        raise SpecError(f"{folder} cannot be written: {reason}; runs=FOLDER names another place") from error
+
+
+def _check_file(database: Path) -> None:
+    check_folder(database.parent)
+    if not database.exists():
+        return
+    try:
+        connection = sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", BUSY_SECONDS, uri=True)
+        with contextlib.closing(connection):
+            connection.isolation_level = None
+            connection.execute("BEGIN IMMEDIATE")
+            # SQLite begins even in a file that cannot be written, until something is.
+            connection.execute("PRAGMA user_version = 0")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise SpecError(f"storage {database} cannot be used: {error}; storage=URL names another") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The last line of what the database said."""
+    said = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return said[-1].strip() if said else type(error).__name__
+
+
+def _is_in_memory(url: sqlalchemy.URL) -> bool:
+    return _is_sqlite(url) and url.database in (None, "", ":memory:")
 
 
 def _is_sqlite(url: sqlalchemy.URL) -> bool:
@@ -137,7 +199,12 @@ def _is_sqlite(url: sqlalchemy.URL) -> bool:
 def _engine_options(url: str) -> dict[str, Any]:
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_SECONDS}}
-    return {"pool_pre_ping": True, "pool_size": 2}
+    return {"pool_pre_ping": True, "pool_size": 2, **_timeout()}
+
+
+def _timeout() -> dict[str, Any]:
+    """How long a server may take to answer a call, in seconds."""
+    return {"connect_args": {"connect_timeout": 10}}
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

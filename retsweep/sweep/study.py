@@ -9,14 +9,13 @@ the storage before they are written as files, so the files can always be made ag
 
 from __future__ import annotations
 
-import datetime
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from retsweep.sweep.processes import identity, is_dead
-from retsweep.sweep.storage import GRACE_SECONDS, open_study
+from retsweep.sweep.storage import open_study
 
 if TYPE_CHECKING:
     import optuna
@@ -41,7 +40,6 @@ class Entry:
     worker: dict[str, Any] | None
     error: str | None
     row: dict[str, Any] | None
-    started: datetime.datetime | None
 
 
 class Study:
@@ -83,9 +81,11 @@ class Study:
             if entry.state != "waiting" or entry.hash not in hashes:
                 continue
             try:
+                # A heartbeat first: whoever dies between taking the trial and signing it is known
+                # to be silent, by the database's clock, and nobody goes by an earlier one's beats.
+                self._storage.record_heartbeat(entry.trial)
                 if self._storage.set_trial_state_values(entry.trial, TrialState.RUNNING):
                     self._note(entry.trial, "worker", identity())
-                    self.beat(entry.trial)
                     return entry
             except (UpdateFinishedTrialError, ClaimLost):
                 continue
@@ -107,7 +107,10 @@ class Study:
         self._end(trial, TrialState.COMPLETE, [_objective(row)])
 
     def fail(self, trial: int, row: Mapping[str, Any], error: str) -> None:
-        """Ends the trial as failed. Raises ClaimLost if it was given to another."""
+        """Ends the trial as failed. Raises ClaimLost if it was given to another.
+
+        A worker that is buried between the last two lines did raise: its trial counts as failed
+        all the same, with the row noted first. One line earlier it is lost, and tried again."""
         from optuna.trial import TrialState
 
         self._note(trial, "row", dict(row))
@@ -137,7 +140,7 @@ class Study:
         from optuna.trial import TrialState
 
         for entry in self.entries():
-            if entry.state == "running" and _is_gone(entry):
+            if entry.state == "running" and entry.worker is not None and is_dead(entry.worker):
                 try:
                     self._end(entry.trial, TrialState.FAIL)
                 except ClaimLost:
@@ -189,16 +192,7 @@ def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
         worker=attributes.get("worker"),
         error=attributes.get("error"),
         row=attributes.get("row"),
-        started=trial.datetime_start,
     )
-
-
-def _is_gone(entry: Entry) -> bool:
-    if entry.worker is not None:
-        return is_dead(entry.worker)
-    # It died between taking the trial and signing it: there is no heartbeat to go by either.
-    age = datetime.datetime.now() - entry.started if entry.started else datetime.timedelta(0)
-    return age > datetime.timedelta(seconds=GRACE_SECONDS)
 
 
 def _objective(row: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import threading
+import warnings
 from typing import IO, Any
 
 from retsweep.sweep.processes import die_with_parent
@@ -42,7 +43,9 @@ def work(job: Any, stopping: threading.Event) -> None:
     """Runs waiting trials of ``job`` one after another until there is none or it shall stop."""
     from retsweep.sweep.study import Study
     from retsweep.sweep.trial import run_trial
+    from retsweep.tasks.train import PublishedDefectWarning
 
+    warnings.simplefilter("ignore", PublishedDefectWarning)  # the parent has said it, once for all
     study = Study(job.url, job.study)
     while not stopping.is_set():
         entry = study.claim(job.runs)

@@ -89,6 +89,7 @@ class Worker:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+        self.close()
 
     def close(self) -> None:
         """Lets go of the pipe of a process that has ended, and of its log if that is empty."""

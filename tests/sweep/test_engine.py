@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from retsweep.sweep import trial
+from retsweep.__main__ import main
+from retsweep.sweep import engine, storage, trial
 from retsweep.sweep.command import sweep
 from retsweep.sweep.engine import Outcome
 from retsweep.sweep.plan import Job, plan
@@ -24,9 +31,10 @@ from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
+from retsweep.sweep.workers import Worker
 from retsweep.tracking import NoTracker
 from tests.sweep.test_study import dead_process
-from tests.sweep.toy import LOG
+from tests.sweep.toy import LOG, hurry
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = ("scale=tiny", "tracker=none", "device=cpu", "~task", "+task._target_=tests.sweep.toy.Toy", "study=s")
@@ -34,27 +42,21 @@ TOY = ("scale=tiny", "tracker=none", "device=cpu", "~task", "+task._target_=test
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(LOG, str(tmp_path / "log"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    prepare(tmp_path, monkeypatch)
     return tmp_path
 
 
-def run(*overrides: str) -> tuple[Outcome, str]:
+def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv(LOG, str(folder / "log"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def run(*overrides: str, screen: io.StringIO | None = None) -> tuple[Outcome, str]:
     """A sweep from this process, and what it showed."""
-    screen = io.StringIO()
+    screen = screen or io.StringIO()
     found = wanted([*TOY, *overrides])
     return sweep(found, Console(file=screen, width=200), time.monotonic()), screen.getvalue()
-
-
-def start(*overrides: str) -> subprocess.Popen[str]:
-    """The same as a command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "retsweep", *TOY, *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def rows() -> dict[int, dict[str, Any]]:
@@ -68,7 +70,7 @@ def events(here: Path) -> Counter[str]:
     return Counter(line.split()[1] for line in log.read_text().splitlines()) if log.exists() else Counter()
 
 
-def until(condition: Any, seconds: float = 60.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -76,7 +78,8 @@ def until(condition: Any, seconds: float = 60.0) -> None:
 
 
 def test_what_fails_is_named_stops_nothing_and_is_tried_again(here: Path) -> None:
-    outcome, shown = run("seeds=4", "+task.fails_at=1", "workers=2")
+    asked = ("seeds=4", "+task.fails_at=1", "workers=2", "+task.says=hm")
+    outcome, shown = run(*asked)
     assert outcome.ending == "done"
     assert outcome.failed == ("Type A 2:2 seed 1",)
     assert len(outcome.finished) == 3
@@ -87,35 +90,81 @@ def test_what_fails_is_named_stops_nothing_and_is_tried_again(here: Path) -> Non
     folder = Path("runs/s/trials") / failed["spec_hash"]
     assert "and says so at length" in (folder / "error.txt").read_text()
 
-    outcome, shown = run("seeds=4", "+task.fails_at=1", "workers=2")
+    said = [log for log in ("worker-0.log", "worker-1.log") if Path("runs/s", log).exists()]
+    assert said
+    assert f"workers had something to say: {', '.join(f'runs/s/{log}' for log in said)}\n" in shown
+
+    outcome, shown = run(*asked)
     assert "3 of 4 finished before" in shown
-    assert events(here) == {"began@0": 5, "ended": 3}, "only the failed one was tried again"
+    assert events(here) == {"began@0": 5, "stepped": 5, "ended": 3}, "only the failed one was tried again"
 
 
-def test_a_trial_folder_holds_what_is_needed_to_run_it_again(here: Path) -> None:
-    run("seed=3", "layout=type_c", "layout.attention=1", "+task.steps=2")
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of one toy that has ended: to be copied, not touched."""
+    folder = tmp_path_factory.mktemp("ended")
+    with pytest.MonkeyPatch.context() as patched:
+        prepare(folder, patched)
+        run(*ENDED)
+    return folder
+
+
+ENDED = ("seed=3", "layout=type_c", "layout.attention=1", "+task.steps=2")
+
+
+@pytest.fixture
+def finished(here: Path, ended: Path) -> tuple[Path, dict[str, Any]]:
+    """A trial's folder in a copy of that, and its row."""
+    shutil.copytree(ended, here, dirs_exist_ok=True)
     (row,) = rows().values()
-    config = Path("runs/s/trials") / row["spec_hash"] / "config.yaml"
+    return Path("runs/s/trials") / row["spec_hash"], row
+
+
+def test_a_trial_folder_holds_what_is_needed_to_run_it_again(finished: tuple[Path, dict[str, Any]]) -> None:
     from retsweep.spec.configs import from_file
     from retsweep.sweep.variants import wanted_from
 
-    (again,) = wanted_from(from_file(config), []).runs
-    (first,) = wanted([*TOY, "seed=3", "layout=type_c", "layout.attention=1", "+task.steps=2"]).runs
+    folder, row = finished
+    (again,) = wanted_from(from_file(folder / "config.yaml"), []).runs
+    (first,) = wanted([*TOY, *ENDED]).runs
     assert again.spec == first.spec
-    assert "storage" not in config.read_text()
+    assert "storage" not in (folder / "config.yaml").read_text()
     shared = "architecture ar_ratio params macs_train_forward state_bytes_2048 git_commit variant_hash"
     for column in [*shared.split(), "torch_version", "device"]:
         assert column in row
     assert (row["architecture"], row["status"], row["valid_ppl"]) == ("Type C 1:3", "ok", 13.0)
 
 
-def test_a_row_that_has_no_file_is_written_from_the_storage(here: Path) -> None:
-    run()
-    (row,) = rows().values()
-    (Path("runs/s/trials") / row["spec_hash"] / "row.json").unlink()
-    run()
+@pytest.mark.parametrize("stale", ["absent", "failed"])
+def test_a_row_that_has_no_file_or_an_old_one_is_written_from_the_storage(
+    here: Path, finished: tuple[Path, dict[str, Any]], stale: str
+) -> None:
+    folder, row = finished
+    if stale == "absent":
+        (folder / "row.json").unlink()
+    else:
+        (folder / "row.json").write_text(json.dumps({**row, "status": "failed", "error": "an earlier try"}))
+        (folder / "error.txt").write_text("an earlier try")
+    run(*ENDED)
     assert list(rows().values()) == [row]
-    assert events(here)["ended"] == 1
+    assert not (folder / "error.txt").exists()
+    assert events(here)["began@0"] == 1, "it was not run again for that"
+
+
+def test_a_row_file_that_is_right_is_left_alone(finished: tuple[Path, dict[str, Any]]) -> None:
+    file = finished[0] / "row.json"
+    before = file.stat()
+    _, shown = run(*ENDED)
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert "1 of 1 finished before\n" in shown
+
+
+@pytest.mark.usefixtures("finished")
+def test_rows_of_other_code_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    written_by = engine.code_here()
+    monkeypatch.setattr(engine, "code_here", lambda: "commit 0123456789")
+    _, shown = run(*ENDED)
+    assert f"1 of 1 finished before, some or all by {written_by}; this is commit 0123456789" in shown
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(here: Path) -> None:
@@ -123,15 +172,19 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(here: Path) -> None:
     assert "Type A 2:2 seed 1: its worker died; it is tried again" in shown
     assert outcome.finished == ("Type A 2:2 seed 0", "Type A 2:2 seed 1")
     assert outcome.failed == ()
-    assert events(here) == {"began@0": 3, "ended": 2}
+    assert events(here) == {"began@0": 3, "stepped": 3, "ended": 2}
+    assert "something to say" not in shown
 
 
 def test_a_trial_that_kills_its_workers_is_given_up(here: Path) -> None:
-    outcome, _ = run("seeds=2", "+task.dies_at=0", "+task.deaths=9", "workers=1", "retries=1")
-    assert (outcome.finished, outcome.failed) == (("Type A 2:2 seed 1",), ("Type A 2:2 seed 0",))
+    outcome, shown = run("+task.dies_at=0", "+task.deaths=9", "retries=1")
+    assert (outcome.finished, outcome.failed) == ((), ("Type A 2:2",))
+    assert "Type A 2:2: its worker died; it is given up" in shown
     assert rows()[0]["status"] == "failed"
     assert "died, 2 times" in rows()[0]["error"]
-    assert events(here) == {"began@0": 3, "ended": 1}
+    error = Path("runs/s/trials") / rows()[0]["spec_hash"] / "error.txt"
+    assert "died, 2 times" in error.read_text()
+    assert events(here) == {"began@0": 2, "stepped": 2}
 
 
 @pytest.mark.parametrize("noticed", ["at the next step", "at the end"])
@@ -157,55 +210,151 @@ def test_a_worker_that_lost_its_claim_leaves_no_trace(
     assert events(here)["ended"] == (noticed == "at the end")
 
 
-SLOW = ("+task.steps=400", "+task.seconds=0.01")
+#: It would run for minutes, on any machine, unless it is told to hurry.
+LONG = ("+task.steps=20000", "+task.seconds=0.01")
 
 
-def test_a_limit_stops_cleanly_and_the_next_run_goes_on(here: Path) -> None:
-    first, _ = run(*SLOW, "limit.minutes=0.08")
-    saved = list(Path("runs/s/trials").glob("*/toy.saved"))
-    assert first.ending == "limit"
-    assert first.left == ("Type A 2:2",)
-    assert rows() == {}
-    if saved:  # a machine so busy that no worker began in 5 s has nothing to go on from
-        assert int(saved[0].read_text()) > 0
-    second, _ = run(*SLOW)
-    assert (second.ending, second.left) == ("done", ())
-    assert rows()[0]["first_step"] == (int(saved[0].read_text()) if saved else 0)
+@contextlib.contextmanager
+def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
+    """``act`` on a thread of its own. It hears when the block is left, and has ended by then."""
+    over = threading.Event()
+    thread = threading.Thread(target=act, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-def test_ctrl_c_loses_nothing_and_a_killed_parent_takes_its_workers_along(here: Path) -> None:
-    slow = ("+task.steps=2000", "+task.seconds=0.005")
-    parent = start(*slow)
-    until(lambda: events(here)["began@0"] == 1)
-    time.sleep(0.3)
-    parent.send_signal(signal.SIGINT)
-    shown, _ = parent.communicate(timeout=60)
-    assert parent.returncode == 130, shown
-    assert "1 of 1 runs are left; the same command goes on" in shown
-    (saved,) = Path("runs/s/trials").glob("*/toy.saved")
-    stopped_at = int(saved.read_text())
-    assert stopped_at > 0
-
-    parent = start(*slow)
-    until(lambda: events(here)[f"began@{stopped_at}"] == 1)
-    (worker,) = children(parent.pid)
-    parent.kill()
-    parent.communicate(timeout=60)
-    until(lambda: not alive(worker), seconds=1.0)
-
-    began = time.monotonic()
-    outcome, _ = run(*slow)
-    assert outcome.finished == ("Type A 2:2",)
-    assert time.monotonic() - began < 45, "it waited for a dead worker's grace"
-    assert rows()[0]["first_step"] == stopped_at
-    assert events(here)["ended"] == 1
+def sends(number: int, when: Callable[[], object], over: threading.Event) -> None:
+    """Signals this process once, as soon as ``when`` holds, unless it is ``over`` before."""
+    while not when():
+        if over.wait(0.02):
+            return
+    os.kill(os.getpid(), number)
 
 
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+def saved() -> int:
+    (file,) = Path("runs/s/trials").glob("*/toy.saved")
+    return int(file.read_text())
+
+
+def test_a_limit_stops_cleanly_and_the_next_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hour is over as soon as a step is done, however slow the machine is."""
+    hour = SimpleNamespace(
+        monotonic=lambda: time.monotonic() + 3600 * bool(events(here)["stepped"]), sleep=time.sleep
     )
-    return [int(line) for line in listed.stdout.split()]
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "time", hour)
+        first, _ = run(*LONG, "limit.minutes=60")
+    assert (first.ending, first.left) == ("limit", ("Type A 2:2",))
+    assert rows() == {}
+    stopped_at = saved()
+    assert stopped_at > 0
+    hurry()
+    second, _ = run(*LONG)
+    assert (second.ending, second.left) == ("done", ())
+    assert rows()[0]["first_step"] == stopped_at
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_stops_cleanly(
+    here: Path, capsys: pytest.CaptureFixture[str], number: int, code: int, said: str
+) -> None:
+    with meanwhile(lambda over: sends(number, lambda: events(here)["stepped"], over)):
+        assert main([*TOY, *LONG]) == code
+    shown = capsys.readouterr().out
+    assert "stopping: workers save what they have (again to kill them)" in shown
+    assert f"{said}: 1 of 1 runs are left; the same command goes on" in shown
+    assert saved() > 0
+    assert events(here)["ended"] == 0
+    (entry,) = ledger().entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+
+def test_a_second_signal_kills(here: Path) -> None:
+    screen = io.StringIO()
+
+    def twice(over: threading.Event) -> None:
+        sends(signal.SIGINT, lambda: events(here)["stepped"], over)
+        sends(signal.SIGTERM, lambda: "stopping: workers save" in screen.getvalue(), over)
+
+    with meanwhile(twice):
+        outcome, _ = run(*LONG, "+task.deaf=true", screen=screen)
+    assert (outcome.ending, outcome.left) == ("interrupted", ("Type A 2:2",))
+    assert "died" not in screen.getvalue()
+    assert events(here) == {"began@0": 1, "stepped": 1}
+    (killed, again) = ledger().entries()
+    assert (killed.state, again.state) == ("lost", "waiting")
+    assert killed.worker is not None
+    assert not alive(killed.worker["pid"])
+
+
+def test_a_signal_while_a_worker_starts_reaches_that_worker(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(engine.Worker):
+        def __init__(self, *arguments: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(engine, "Worker", Interrupted)
+    outcome, _ = run(*LONG, "seeds=2", "workers=1")
+    assert (outcome.ending, len(outcome.left)) == ("interrupted", 2)
+    assert events(here)["ended"] == 0
+
+
+def test_a_killed_parent_takes_its_workers_along(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen([sys.executable, "-m", "retsweep", *TOY, *LONG]) as parent:
+        try:
+            until(lambda: events(here)["stepped"] or parent.poll() is not None)
+            (running,) = ledger().entries()
+        finally:
+            parent.kill()
+    assert running.worker is not None
+    until(lambda: not alive(running.worker["pid"]), seconds=10)
+    # Not by the heartbeat: with this grace the next command would wait for days.
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 10**6)
+    hurry()
+    outcome, _ = run(*LONG)
+    assert outcome.finished == ("Type A 2:2",)
+    assert events(here) == {"began@0": 2, "stepped": 2, "ended": 1}
+
+
+def test_a_storage_that_fails_on_the_way_is_one_line(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stands for a server that goes away: the tables are dropped under a running sweep."""
+    workers: list[Worker] = []
+
+    class Known(Worker):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            workers.append(self)
+
+    def drop(over: threading.Event) -> None:
+        while not events(here)["stepped"]:
+            if over.wait(0.02):
+                return
+        with contextlib.closing(sqlite3.connect("runs/s/study.db", 60)) as connection:
+            connection.execute("DROP TABLE trials")
+            connection.commit()
+
+    monkeypatch.setattr(engine, "Worker", Known)
+    with meanwhile(drop):
+        assert main([*TOY, *LONG, "+task.deaf=true"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("retsweep: storage sqlite:///")
+    assert "no such table" in error
+    assert error.count("\n") == 1
+    assert [worker.ended() for worker in workers] == [-signal.SIGKILL]
+
+
+def ledger() -> Study:
+    return Study(storage_url(None, Path("runs/s")), "s")
 
 
 def alive(pid: int) -> bool:

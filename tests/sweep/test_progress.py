@@ -22,7 +22,6 @@ RUNNING = Entry(
     worker=None,
     error=None,
     row=None,
-    started=None,
 )
 
 

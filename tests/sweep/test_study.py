@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
+from retsweep.spec import SpecError
+from retsweep.sweep import study as study_module
 from retsweep.sweep.processes import here, identity, is_dead
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
-from retsweep.sweep.storage import GRACE_SECONDS, storage_url
+from retsweep.sweep.storage import GRACE_SECONDS, check_folder, check_reachable, storage_url
 from retsweep.sweep.study import ClaimLost, Study
 
 WANTED = {"a": "run a", "b": "run b"}
@@ -144,13 +149,79 @@ def test_a_silent_worker_elsewhere_is_taken_for_dead_after_the_grace(url: str) -
     forge_worker(url, taken.trial, {"where": "another machine", "pid": 1, "born": ""})
     reconcile(study, url, "s", WANTED, retries=1)
     assert study.standing(WANTED)["a"].state == "running"
-    engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        aged = f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-{GRACE_SECONDS + 5} seconds')"
-        assert connection.execute(sqlalchemy.text(aged)).rowcount == 1
+    let_the_grace_pass(url)
     reconcile(study, url, "s", WANTED, retries=1)
     standing = study.standing(WANTED)["a"]
     assert (standing.state, standing.attempt) == ("waiting", 1)
+
+
+def let_the_grace_pass(url: str) -> None:
+    with sqlalchemy.create_engine(url).begin() as connection:
+        aged = f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-{GRACE_SECONDS + 5} seconds')"
+        assert connection.execute(sqlalchemy.text(aged)).rowcount == 1
+
+
+def test_a_trial_taken_and_not_yet_signed_goes_by_the_databases_clock(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_and_reconcile(url, "s", {"a": "run a"})
+    with monkeypatch.context() as patched:
+        patched.setattr(study_module, "identity", dies)
+        with pytest.raises(ZeroDivisionError):
+            study.claim(WANTED)
+    with monkeypatch.context() as patched:  # another machine's clock on the wall
+        patched.setenv("TZ", "XXX-14")
+        time.tzset()
+        reconcile(Study(url, "s"), url, "s", WANTED, retries=1)
+    time.tzset()
+    assert study.standing(WANTED)["a"].state == "running"
+    let_the_grace_pass(url)
+    reconcile(study, url, "s", WANTED, retries=1)
+    standing = study.standing(WANTED)["a"]
+    assert (standing.state, standing.attempt) == ("waiting", 1)
+
+
+def dies() -> dict[str, str | int]:
+    raise ZeroDivisionError
+
+
+def test_a_released_trial_is_not_judged_by_the_heartbeats_of_its_last_worker(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_and_reconcile(url, "s", {"a": "run a"})
+    taken = study.claim(WANTED)
+    assert taken is not None
+    study.release(taken.trial)
+    let_the_grace_pass(url)
+    with monkeypatch.context() as patched:
+        patched.setattr(study_module, "identity", dies)
+        with pytest.raises(ZeroDivisionError):
+            study.claim(WANTED)
+    reconcile(study, url, "s", WANTED, retries=1)
+    assert [entry.state for entry in study.entries()] == ["running"]
+
+
+@pytest.mark.parametrize(("noted", "state"), [("row", "lost"), ("error", "failed")])
+def test_a_worker_buried_while_it_reports_a_failure(
+    url: str, monkeypatch: pytest.MonkeyPatch, noted: str, state: str
+) -> None:
+    """What it managed to say decides: a run that says what it raised, and has a row, has failed."""
+    study = open_and_reconcile(url, "s", {"a": "run a"})
+    taken = study.claim(WANTED)
+    assert taken is not None
+    note = study._note
+
+    def buried_after(trial: int, key: str, value: object) -> None:
+        note(trial, key, value)
+        if key == noted:
+            forge_worker(url, trial, dead_process())
+            Study(url, "s").bury()
+
+    monkeypatch.setattr(study, "_note", buried_after)
+    with pytest.raises(ClaimLost):
+        study.fail(taken.trial, {"status": "failed"}, "ValueError: no")
+    (entry,) = Study(url, "s").entries()
+    assert (entry.state, entry.row) == (state, {"status": "failed"})
 
 
 def test_a_worker_that_lost_its_claim_can_write_nothing(url: str) -> None:
@@ -185,3 +256,58 @@ def test_who_is_alive() -> None:
     assert is_dead({**identity(), "born": "0"}), "the number belongs to another process by now"
     assert not is_dead({"where": "another machine", "pid": os.getpid(), "born": "0"})
     assert here() == identity()["where"]
+
+
+def test_a_database_that_cannot_be_used_is_one_line_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, but long enough that SQLite must look at it\n" * 99)
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name, said in [
+        ("text", "text cannot be used: file is not a database"),
+        ("folder", "folder cannot be used: unable to open database file"),
+        ("text/study.db", "text cannot be written: Not a directory; runs=FOLDER"),
+    ]:
+        with pytest.raises(SpecError, match=said) as caught:
+            check_reachable(storage_url(f"sqlite:///{tmp_path}/{name}", tmp_path))
+        assert "\n" not in str(caught.value)
+    for url in ("sqlite://", "sqlite:///:memory:"):
+        with pytest.raises(SpecError, match="cannot be shared by workers"):
+            storage_url(url, tmp_path)
+    check_reachable(storage_url(f"sqlite:///{tmp_path}/not/yet/there.db", tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_good_database_is_as_it_was_after_the_check(url: str, tmp_path: Path) -> None:
+    open_and_reconcile(url, "s", WANTED)
+    check_reachable(url)
+    check_folder(tmp_path)
+    assert list(Study(url, "s").standing(WANTED)) == ["a", "b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs Unix users")
+def test_what_may_not_be_written_is_told() -> None:
+    with tempfile.TemporaryDirectory() as name:  # not tmp_path: its parents are closed to others
+        folder = Path(name)
+        url = storage_url(None, folder)
+        open_and_reconcile(url, "s", WANTED)
+        database = folder / "study.db"
+        folder.chmod(0o555)
+        with somebody_else(), pytest.raises(SpecError, match="cannot be written: Permission denied"):
+            check_folder(folder / "runs" / "s")
+        folder.chmod(0o777)
+        database.chmod(0o444)
+        with somebody_else(), pytest.raises(SpecError, match="cannot be used: "):
+            check_reachable(url)
+
+
+@contextlib.contextmanager
+def somebody_else() -> Iterator[None]:
+    """Root may write everywhere: as root, be nobody for a while."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

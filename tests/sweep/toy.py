@@ -18,8 +18,9 @@ LOG = "RETSWEEP_TOY_LOG"
 
 @spec
 class Toy:
-    """``steps`` of ``seconds`` each; ``fails_at`` a seed that raises, ``dies_at`` one whose worker
-    is killed in the middle (``deaths`` times)."""
+    """``steps`` of ``seconds`` each (of none once the tests are in a :func:`hurry`); ``fails_at`` a
+    seed that raises, ``dies_at`` one whose worker is killed in the middle (``deaths`` times);
+    ``says`` is printed; a ``deaf`` toy does not stop when it is asked to."""
 
     name: ClassVar[str] = "toy"
     reads_data: ClassVar[bool] = False
@@ -29,17 +30,23 @@ class Toy:
     fails_at: int | None = None
     dies_at: int | None = None
     deaths: int = 1
+    says: str = ""
+    deaf: bool = False
 
     def __call__(self, run: RunSpec, workspace: Workspace) -> dict[str, Any]:
         saved = workspace.folder / "toy.saved"
         first = int(saved.read_text()) if saved.exists() else 0
         tell(workspace.folder.name, f"began@{first}")
+        print(end=self.says, flush=True)
         for step in range(first, self.steps):
-            if workspace.stop():
+            if workspace.stop() and not self.deaf:
                 saved.write_text(str(step))
                 raise InterruptedRun
-            time.sleep(self.seconds)
+            if not _hurried().exists():
+                time.sleep(self.seconds)
             workspace.progress(step + 1, self.steps)
+            if step == first:
+                tell(workspace.folder.name, "stepped")
             if run.seed == self.fails_at:
                 raise ValueError("the toy broke\nand says so at length")
             self._die(run, workspace.folder)
@@ -51,6 +58,15 @@ class Toy:
         if run.seed == self.dies_at and died < self.deaths:
             (folder / f"death-{died}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hurry() -> None:
+    """From now on steps take no time, in whatever process."""
+    _hurried().touch()
+
+
+def _hurried() -> Path:
+    return Path(os.environ[LOG]).with_name("hurry")
 
 
 def tell(trial: str, event: str) -> None:
