@@ -39,9 +39,10 @@ def canonical(value: Any) -> Any:
 
 
 def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
-    made = field.default_factory is not dataclasses.MISSING
-    default = field.default_factory() if made else field.default  # type: ignore[misc]
-    return bool(value == default) or (made and canonical(value) == canonical(default))
+    if field.default_factory is dataclasses.MISSING:
+        return bool(value == field.default)
+    default = field.default_factory()
+    return bool(value == default) or canonical(value) == canonical(default)
 
 
 def variant_hash(spec: RunSpec, data_hash: str) -> str:
