@@ -18,6 +18,8 @@ DESCRIPTION = [
     *("attention_heads", "retention_heads", "layers", "heads", "d_model", "ffn", "vocabulary"),
     *("context", "params", "learning_rate", "precision", "leaky", "reference"),
     *("protocol", "scale", "task", "corpus", "tokenizer"),
+    *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
+    *("schedule", "warmup", "clip"),
 ]
 #: Columns in which the runs of a line may differ without being different models.
 PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"]

@@ -92,7 +92,7 @@ def plain(header: str, name: str) -> Column:
 def scaled(header: str, name: str, unit: float) -> Column:
     def cell(line: Line) -> str:
         value = line.get(name)
-        return "" if value is None else number(value / unit)
+        return number(value if value is None or isinstance(value, str) else value / unit)
 
     return Column(header, cell)
 
@@ -138,6 +138,6 @@ def _like(interval: float, value: str) -> str:
 
 def count(value: Any) -> str:
     """A number of things: in full below a million, then in millions."""
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     return f"{value:,}" if value < 1e6 else f"{value / 1e6:,.1f} M"

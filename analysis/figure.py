@@ -64,8 +64,13 @@ def draw(table: Table) -> Any:
             _reference(axis, reference)
     axes[0].set_ylabel("validation perplexity")
     axes[0].set_yscale("log" if _spread(lines, table.sections[0].references) > 3 else "linear")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=len(names), frameon=False)
+    named: dict[str, Any] = {}  # over all panels: a line whose costs cannot be drawn in one is in the other
+    for axis in axes:
+        handles, names = axis.get_legend_handles_labels()
+        named |= dict(zip(names, handles, strict=True))
+    if named:
+        legend = {"loc": "outside upper center", "ncols": len(named), "frameon": False}
+        figure.legend(list(named.values()), list(named), **legend)
     return figure
 
 
@@ -76,14 +81,15 @@ def _panels(lines: Sequence[Line]) -> list[tuple[str, str, float]]:
     if decode:
         n = 2048 if 2048 in decode else decode[-1]
         panels.append((f"macs_decode_{n}", f"decoding at context {n:,}, MMACs a token", 1e6))
-    if lines[0]["macs_train_forward"] < 1e9:
+    forward = [line["macs_train_forward"] for line in lines if _finite(line.get("macs_train_forward"))]
+    if forward and forward[0] < 1e9:
         panels[0] = ("macs_train_forward", "training forward, MMACs a sequence", 1e6)
     return panels
 
 
 def _panel(axis: Any, lines: Sequence[Line], column: str, unit: float) -> None:
     for family, (colour, marker) in STYLES.items():
-        members = [line for line in lines if _family(line) == family and line.get(column) is not None]
+        members = [line for line in lines if _family(line) == family and _finite(line.get(column))]
         if not members:
             continue
         errors = [line.get(f"{METRIC}_ci95") or 0.0 for line in members]

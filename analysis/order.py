@@ -12,11 +12,17 @@ LAYOUT_RANK = {"type_a": 1, "type_b": 2, "type_c": 3}
 
 #: A label names these whenever they differ between lines ...
 VARIED = ["scale", "protocol", "learning_rate", "precision", "layers", "d_model", "ffn", "context"]
-#: ... and these only where the architecture alone does not tell two lines apart.
+#: ... these where lines of its own architecture, scale and protocol differ in them ...
+TRAINING = [
+    *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
+    *("schedule", "warmup", "clip"),
+]
+#: ... and these only where all that does not tell two lines apart.
 TOLD_APART = ["mixer", "hybrid_form", "position", "pattern"]
 SHORT = {
     "learning_rate": "lr",
     "d_model": "d",
+    "planned_steps": "steps",
     "hybrid_form": "form",
     "attention_heads": "attention heads",
     "retention_heads": "retention heads",
@@ -33,7 +39,7 @@ def labels(lines: Sequence[Line]) -> list[str]:
     """The architecture, what varies between ``lines``, and what tells namesakes apart."""
     ranked = [line for line in lines if not line.get("reference")]
     named = [column for column in VARIED if _varies(ranked, column)]
-    found = [_label(line, named) for line in lines]
+    found = [_label(line, [*named, *_training(line, lines)]) for line in lines]
     for column in (*TOLD_APART, *_other_columns(lines)):
         namesakes = _namesakes(found)
         for same in namesakes:
@@ -46,6 +52,34 @@ def labels(lines: Sequence[Line]) -> list[str]:
     return [
         f"{label} leaky" if line.get("leaky") else label for label, line in zip(found, lines, strict=True)
     ]
+
+
+def unnamed(lines: Sequence[Line]) -> dict[str, str]:
+    """What of the training differs between ``lines``, though not every label says so: the values
+    by the column's short name."""
+    ranked = [line for line in lines if not line.get("reference")]
+    found = {}
+    for column in TRAINING:
+        if _trained_apart(ranked, column) and not all(column in _training(line, lines) for line in ranked):
+            values = dict.fromkeys(_value(line[column]) for line in ranked if column in line)
+            found[_short(column)] = ", ".join(values)
+    return found
+
+
+def _training(line: Line, lines: Sequence[Line]) -> list[str]:
+    """The columns of TRAINING in which lines of the same architecture as ``line`` differ."""
+    alike = [other for other in lines if other.get("architecture") == line.get("architecture")]
+    return [column for column in TRAINING if _trained_apart(alike, column)]
+
+
+def _trained_apart(lines: Sequence[Line], column: str) -> bool:
+    """Whether lines of one scale and protocol differ in ``column``: what those two imply, their
+    names say. None is a value (no clipping), a missing column, as in old rows, is not."""
+    values = defaultdict(set)
+    for line in lines:
+        if column in line:
+            values[line.get("scale"), line.get("protocol")].add(line[column])
+    return any(len(distinct) > 1 for distinct in values.values())
 
 
 def _namesakes(found: Sequence[str]) -> list[list[int]]:
@@ -67,11 +101,17 @@ def _label(line: Line, named: Sequence[str], label: str | None = None) -> str:
 
 
 def _named(column: str, value: Any) -> str:
-    if isinstance(value, float):
-        value = f"{value:g}"
-    if isinstance(value, str) and column in (*TOLD_APART, "scale", "protocol", "precision"):
+    if isinstance(value, str) and column in (*TOLD_APART, "scale", "protocol", "precision", "schedule"):
         return value
-    return f"{SHORT.get(column, column.replace('_', ' '))} {value}"
+    return f"{_short(column)} {_value(value)}"
+
+
+def _short(column: str) -> str:
+    return SHORT.get(column, column.replace("_", " "))
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _varies(lines: Sequence[Line], column: str) -> bool:
@@ -81,7 +121,8 @@ def _varies(lines: Sequence[Line], column: str) -> bool:
 def _other_columns(lines: Sequence[Line]) -> list[str]:
     """Columns that describe but that nobody has thought of: the text and the switches."""
     columns = dict.fromkeys(column for line in lines for column in line)
-    known = {*VARIED, *TOLD_APART, "architecture", "leaky", "reference", "status", "seeds", "error", "label"}
+    known = {*VARIED, *TRAINING, *TOLD_APART}
+    known |= {"architecture", "leaky", "reference", "status", "seeds", "error", "label"}
     return [
         column
         for column in columns

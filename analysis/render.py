@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 TERMINAL_WIDTH = 120
-LABEL_WIDTH = 18
 
 MARKDOWN_ESCAPES = {character: "\\" + character for character in "\\`*_|<>[]"}
 TEX_ESCAPES = {
@@ -94,45 +93,75 @@ def _tex_table(title: str, section: Section, notes: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def terminal(title: str, sections: Iterable[Section], notes: Iterable[str]) -> list[RenderableType]:
-    """What rich prints."""
+def terminal(
+    title: str, sections: Iterable[Section], notes: Iterable[str], width: int
+) -> list[RenderableType]:
+    """What rich prints, tables and notes, on a terminal of ``width`` columns.
+
+    A section that is too wide becomes several tables, each with the labels first: nothing is
+    cropped. A table is wider than ``width`` only where labels and one column are already.
+    """
     from rich.text import Text
 
     printed: list[RenderableType] = []
     for section in sections:
-        printed.append(_rich_table(f"{title}: {section.title}" if section.title else title, section))
+        heading = f"{title}: {section.title}" if section.title else title
+        for index, columns in enumerate(_blocks(section, width)):
+            printed += [Text()] if index else []
+            printed.append(_rich_table(None if index else heading, section, columns))
     printed += [Text(note, style="dim") for note in notes]
     return printed
 
 
-def _rich_table(title: str, section: Section) -> RenderableType:
+def needed_width(printed: RenderableType) -> int:
+    """The columns of a terminal below which a table loses text; 0 for what can be wrapped."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+
+    if not isinstance(printed, Table):
+        return 0
+    console = Console(width=10**4)
+    return Measurement.get(console, console.options, printed).maximum
+
+
+def _blocks(section: Section, width: int) -> list[list[Column]]:
+    """The section's columns in groups that fit into ``width``, the labels in front of each."""
+    label, *others = section.columns
+    blocks = [[label]]
+    for column in others:
+        if len(blocks[-1]) > 1 and needed_width(_rich_table(None, section, [*blocks[-1], column])) > width:
+            blocks.append([label])
+        blocks[-1].append(column)
+    return blocks
+
+
+def _rich_table(title: str | None, section: Section, columns: Sequence[Column]) -> RenderableType:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(
-        title=Text(title),
+        title=None if title is None else Text(title),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1),
         collapse_padding=True,
     )
-    for column in section.columns:
+    for column in columns:
         table.add_column(
             Text(column.header),
             justify="right" if column.numeric else "left",
-            overflow="fold",
-            no_wrap=column.numeric,
-            min_width=None if column.numeric else LABEL_WIDTH,
+            no_wrap=True,
             vertical="bottom",
         )
     for line in section.lines:
-        table.add_row(*(Text(column.cell(line)) for column in section.columns))
+        table.add_row(*(Text(column.cell(line)) for column in columns))
     if section.references:
         table.add_section()
     for line in section.references:
-        table.add_row(*(Text(column.cell(line)) for column in section.columns), style="dim")
+        table.add_row(*(Text(column.cell(line)) for column in columns), style="dim")
     return table
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.aggregate import DESCRIPTION, MIXED, PROVENANCE, Line, is_quality, lines_of
+from analysis.aggregate import COSTS, DESCRIPTION, MIXED, PROVENANCE, Line, is_quality, lines_of
 from analysis.columns import cost_columns, quality_columns
 from analysis.macs import convention_notes
-from analysis.order import put_in_order
-from analysis.render import TERMINAL_WIDTH, Section, markdown, terminal, tex
+from analysis.order import put_in_order, unnamed
+from analysis.render import TERMINAL_WIDTH, Section, markdown, needed_width, terminal, tex
 from analysis.rows import Row, TableError, find_study, read_rows, write_atomically
 
 if TYPE_CHECKING:
@@ -60,13 +60,14 @@ def write(study: Path) -> Table:
 
 
 def show(table: Table) -> None:
-    """Prints the table, at most as wide as the terminal, 120 columns where there is none."""
+    """Prints the table: in blocks as wide as the terminal (120 columns where there is none), and
+    wider rather than cropped where one column beside the labels is too much."""
     from rich.console import Console
 
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=TERMINAL_WIDTH)
-    console.print(*terminal(table.study, table.sections, table.notes), sep="\n")
+    width = console.width if console.is_terminal else TERMINAL_WIDTH
+    for printed in terminal(table.study, table.sections, table.notes, width):
+        Console(highlight=False, width=max(width, needed_width(printed))).print(printed)
 
 
 def build(study: str, rows: Sequence[Row]) -> Table:
@@ -81,20 +82,18 @@ def build(study: str, rows: Sequence[Row]) -> Table:
             (Section("", cost_columns(lines), tuple(lines), ()),),
             (*convention_notes(lines), *_notes(lines)),
         )
-    by_data: dict[tuple[Any, ...], list[Line]] = {}
-    for line in lines:
-        by_data.setdefault(tuple(line.get(key) for key in ("corpus", "tokenizer", "data_hash")), []).append(
-            line
-        )
-    sections = tuple(_section(key, found, len(by_data) > 1) for key, found in by_data.items())
+    by_data: dict[Any, list[Line]] = {}
+    for line in lines:  # one text may go by two names: its folder's is part of what it is called
+        by_data.setdefault(line.get("data_hash"), []).append(line)
+    sections = tuple(_section(found, len(by_data) > 1) for found in by_data.values())
     apart = (
         "Sections differ in corpus or tokenizer: their perplexities cannot be compared (bits per byte can)."
     )
     return Table(study, tuple(lines), sections, (*([apart] if len(by_data) > 1 else []), *_notes(lines)))
 
 
-def _section(key: tuple[Any, ...], lines: Sequence[Line], titled: bool) -> Section:
-    corpus, tokenizer, data_hash = key
+def _section(lines: Sequence[Line], titled: bool) -> Section:
+    corpus, tokenizer, data_hash = (lines[0].get(key) for key in ("corpus", "tokenizer", "data_hash"))
     return Section(
         title=f"{corpus}, {tokenizer}, data {str(data_hash)[:12]}" if titled else "",
         columns=quality_columns(lines),
@@ -131,6 +130,14 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         notes.append(f"Failed and without a part in any number: {'; '.join(failed)}.")
     if any(line.get("leaky") for line in lines):
         notes.append("leaky: a position sees later ones, on purpose; such a perplexity is not a likelihood.")
+    counts = [line["label"] for line in lines if _costs_differ(line)]
+    if counts:
+        notes.append(f"Costs differ between commits: {'; '.join(counts)}.")
+    notes += [
+        f"Not every line has the same {name} ({values}): a label says so only where lines of its "
+        "architecture differ; table.csv has every line's."
+        for name, values in unnamed(lines).items()
+    ]
     if any(line.get("report_gmacs") for line in lines):
         notes.append(
             "report: Agrawal & Hu (2023), at 12 layers of width 768, one seed; its perplexity is of "
@@ -145,6 +152,12 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         if len(values) > 1:
             notes.append(f"Mixed {what}: {', '.join(values)}.")
     return notes
+
+
+def _costs_differ(line: Line) -> bool:
+    """Whether the line's runs were counted differently, so that their values were joined."""
+    costs = (line[column] for column in line if column == "params" or column.startswith(COSTS))
+    return any(isinstance(value, str) for value in costs)
 
 
 def _distinct(lines: Sequence[Line], column: str) -> list[str]:

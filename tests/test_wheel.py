@@ -42,11 +42,13 @@ def run(site: Path, folder: Path, *arguments: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_the_wheel_carries_every_yaml(installed: Path) -> None:
+def test_the_wheel_carries_every_yaml_and_the_reports_figures(installed: Path) -> None:
     inside = {
         path.relative_to(installed / "retsweep") for path in (installed / "retsweep/conf").rglob("*.yaml")
     }
     assert inside == {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
+    figures = Path("analysis/published/retformers.csv")
+    assert (installed / figures).read_bytes() == (ROOT / figures).read_bytes()
 
 
 @pytest.mark.slow
@@ -59,4 +61,22 @@ def test_the_wheel_trains_from_any_folder(installed: Path, tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "runs/wheel/trials").glob("*/row.json"))
+    assert (tmp_path / "runs/wheel/table.csv").read_text().startswith("label,architecture,")
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.slow
+def test_an_analysis_of_the_users_own_is_named_and_not_run(installed: Path, tmp_path: Path) -> None:
+    script = tmp_path / "analysis.py"
+    script.write_text("raise SystemExit('the script of the user ran')\n")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(installed), sysconfig.get_path("purelib")])
+    done = subprocess.run(
+        [sys.executable, "-S", "-s", "-m", "retsweep", "task=count", "scale=tiny", "tracker=none", "study=s"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"no table: {script} hides" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert list((tmp_path / "runs/s/trials").glob("*/row.json"))
+    assert not (tmp_path / "runs/s/table.csv").exists()

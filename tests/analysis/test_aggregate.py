@@ -85,6 +85,18 @@ def test_costs_and_descriptions_are_never_averaged():
     assert line["steps"] == 800
 
 
+def test_a_recipe_is_no_measurement():
+    recipe = {"planned_steps": None, "epochs": 10, "batch": 32, "weight_decay": 0.05, "warmup": 0.02}
+    line = line_of([row(**recipe), row(seed=1, **recipe)])
+    assert {column: line[column] for column in recipe} == recipe
+    assert not any(f"{column}_ci95" in line for column in recipe)
+
+
+def test_costs_that_differ_are_joined():
+    line = line_of([row(macs_fvcore=10, git_commit="aaa"), row(seed=1, macs_fvcore=11, git_commit="bbb")])
+    assert line["macs_fvcore"] == "10; 11"
+
+
 def test_columns_that_nobody_has_thought_of_are_averaged_too():
     line = line_of([row(ood_ppl_drama=100.0, decode_milliseconds=1.0), row(seed=1, ood_ppl_drama=110.0)])
     assert line["ood_ppl_drama"] == pytest.approx(105.0)

@@ -42,6 +42,14 @@ def test_every_line_and_reference_is_drawn_in_both_panels():
         assert {text.get_text() for text in axis.texts} == {"FFN only", "bigram"}
 
 
+def test_lines_whose_costs_differ_between_commits_are_left_out():
+    mixed = [row(), row(seed=1, git_commit="bbb", macs_train_forward=5)]
+    figure = draw(build("s", [*mixed, transformer()]))
+    drawn = [axis.get_legend_handles_labels()[1] for axis in figure.axes]
+    assert drawn == [["Transformer"], ["Transformer", "RetNet"]]
+    assert draw(build("s", mixed)).axes[0].get_legend_handles_labels()[1] == []
+
+
 def test_diverged_lines_are_left_out_and_nothing_to_draw_is_one_line(tmp_path):
     gone = row(status="diverged@3")
     figure = draw(build("s", [gone, transformer()]))

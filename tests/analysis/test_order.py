@@ -36,6 +36,50 @@ def test_a_label_names_what_varies():
     ]
 
 
+def trained(steps=800, **columns):
+    recipe = {
+        "planned_steps": steps,
+        "epochs": None,
+        "batch": 8,
+        "dropout": 0.0,
+        "schedule": "cosine",
+        "clip": 1.0,
+    }
+    return recipe | {"variant_hash": f"{steps} {columns}"} | columns
+
+
+def test_a_label_names_the_training_where_its_architecture_has_several():
+    of_another = transformer(**trained(800, variant_hash="t"))
+    found = ordered(row(**trained(100)), row(**trained(800)), of_another)
+    assert found == ["Transformer", "RetNet (steps 100)", "RetNet (steps 800)"]
+    found = ordered(row(**trained()), row(**trained(clip=None, dropout=0.1, schedule="constant")))
+    assert found == ["RetNet (dropout 0, cosine, clip 1)", "RetNet (dropout 0.1, constant)"]
+    found = ordered(row(**trained(batch=8)), row(**trained(None, epochs=2, batch=16)))
+    assert found == ["RetNet (epochs 2, batch 16)", "RetNet (steps 800, batch 8)"]
+
+
+def test_what_the_names_of_protocol_and_scale_say_is_not_said_again():
+    published = trained(None, protocol="published", epochs=10, batch=32, dropout=0.2, clip=None)
+    assert ordered(row(**trained()), row(**published)) == ["RetNet (corrected)", "RetNet (published)"]
+    assert ordered(row(**trained()), row(**trained(100)), row(**published)) == [
+        "RetNet (corrected, steps 100)",
+        "RetNet (corrected, steps 800)",
+        "RetNet (published)",
+    ]
+
+
+def test_rows_from_before_the_training_was_told_stand_beside_new_ones():
+    old = transformer(variant_hash="v")
+    assert ordered(old, transformer(**trained(variant_hash="v"), seed=1), row(**trained())) == [
+        "Transformer",
+        "RetNet",
+    ]
+    assert ordered(row(variant_hash="abcdefg"), row(**trained(variant_hash="bcdefgh"))) == [
+        "RetNet #abcdef",
+        "RetNet #bcdefg",
+    ]
+
+
 def test_only_namesakes_are_told_apart_by_their_mixer_or_pattern():
     found = ordered(
         type_x("A", 2, variant_hash="a"),

@@ -1,9 +1,15 @@
+import contextlib
+import fcntl
 import io
 import json
 import math
+import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 
 import pandas as pd
 import pytest
@@ -88,6 +94,75 @@ def test_terminal_table_fits_120_columns_and_names_what_went_wrong(folder, capsy
     assert printed.index("Transformer") < printed.index("FFN only") < printed.index("bigram")
 
 
+@pytest.mark.parametrize(("width", "blocks"), [(30, 10), (80, 2), (200, 1)])
+def test_no_terminal_is_too_narrow_for_a_label_or_a_number(tmp_path, width, blocks):
+    rows = [
+        type_x(
+            letter, k, params=119_800_000, valid_ppl=23.984, protocol=protocol, variant_hash=f"{letter}{k}{i}"
+        )
+        for letter, k in (("A", 10), ("C", 3))
+        for i, protocol in enumerate(("corrected", "published"))
+    ]
+    rows += [rows[0] | {"seed": 1, "valid_ppl": 24.5}]
+    folder = study(tmp_path / "s", *rows)
+    table = build("s", rows)
+    printed = in_a_terminal([sys.executable, "-m", "analysis.table", str(folder)], width)
+    (section,) = table.sections
+    lines = [*section.lines, *section.references]
+    assert len(lines) == 6
+    for line in lines:
+        shown = [text for text in printed.splitlines() if text.strip().startswith(f"{line['label']} ")]
+        cells = {cell for text in shown for cell in re.split(r"\s{2,}", text.strip())}
+        assert {column.cell(line) for column in section.columns} - {""} <= cells, line["label"]
+    assert "…" not in printed
+    if width >= 80:
+        assert max(map(len, printed.splitlines())) <= width
+    assert len(re.findall(r"^ *model ", printed, re.MULTILINE)) == blocks
+
+
+def in_a_terminal(command, columns):
+    """What ``command`` prints on a terminal of that many columns, without its colours."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment["TERM"] = "xterm"
+    process = subprocess.Popen(command, stdout=theirs, stdin=theirs, env=environment)
+    os.close(theirs)
+    printed = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal with EIO
+        while read := os.read(ours, 65536):
+            printed += read
+    os.close(ours)
+    assert process.wait() == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).replace("\r\n", "\n")
+
+
+def test_costs_that_differ_between_commits_are_shown_and_named(tmp_path):
+    columns = ("macs_train_forward", "macs_fvcore", "macs_decode_2048", "params")
+    rows = [row(), row(seed=1, git_commit="bbb", **dict.fromkeys(columns, 5)), transformer()]
+    table = write(study(tmp_path / "s", *rows))
+    line = next(line for line in table.lines if line["label"] == "RetNet")
+    cells = {column.header: column.cell(line) for column in table.sections[0].columns}
+    assert cells["params"] == "123456; 5"
+    assert cells["GMACs\n(fvcore)"] == "31000003; 5"
+    assert cells["decode\nMMACs\nat 2,048"] == "900001; 5"
+    assert "Costs differ between commits: RetNet." in table.notes
+    show(table)
+    counted = [{name: value for name, value in r.items() if "ppl" not in name} for r in rows]
+    notes = " ".join(build("macs", counted).notes)
+    assert "Costs differ between commits: RetNet." in notes
+    assert "Costs differ" not in " ".join(build("s", [row(), row(seed=1, git_commit="bbb")]).notes)
+
+
+def test_a_difference_in_training_that_no_label_shows_is_noted():
+    both = build("s", [row(planned_steps=100), transformer(planned_steps=800)])
+    assert [line["label"] for line in both.lines] == ["Transformer", "RetNet"]
+    assert any(note.startswith("Not every line has the same steps (800, 100)") for note in both.notes)
+    named = [row(planned_steps=n, variant_hash=str(n)) for n in (100, 800)]
+    assert not any("same steps" in note for note in build("s", named).notes)
+    assert not any("same steps" in note for note in build("s", [row(planned_steps=100), transformer()]).notes)
+
+
 def test_perplexities_on_different_data_are_kept_apart():
     table = build("s", [row(), transformer(corpus="wikitext2", data_hash="e" * 16, bigram_valid_ppl=99.0)])
     assert [[line["label"] for line in section.lines] for section in table.sections] == [
@@ -97,6 +172,11 @@ def test_perplexities_on_different_data_are_kept_apart():
     assert table.sections[0].title.startswith("wikitext2, bpe, data eeee")
     assert [section.references[0]["valid_ppl"] for section in table.sections] == [99.0, 38.4]
     assert "cannot be compared" in table.notes[0]
+
+
+def test_one_text_under_two_names_is_one_section():
+    table = build("s", [row(corpus="wikitext2"), transformer(corpus="wikitext2:folder")])
+    assert len(table.sections) == 1
 
 
 def test_mixed_commits_and_devices_are_named():
@@ -141,8 +221,6 @@ def test_the_newest_study_is_the_default(tmp_path, monkeypatch):
         find_study(None)
     for name in ("old", "new"):
         study(tmp_path / "runs" / name, row())
-    import os
-
     os.utime(tmp_path / "runs" / "old" / "trials", (1, 1))
     assert find_study(None).name == "new"
     assert find_study("old").name == find_study("runs/old").name == "old"
