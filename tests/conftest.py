@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from retsweep.data.prepare import TokenisedCorpus, prepare
 from retsweep.data.pydocs import PyDocs
 from retsweep.data.tokenizers import Bpe
+
+# Alike on a machine that is slow and on one that is not: no deadline, and the same examples each time.
+settings.register_profile("retsweep", deadline=None, derandomize=True)
+settings.load_profile("retsweep")
 
 
 @pytest.fixture(scope="session")

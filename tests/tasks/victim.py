@@ -1,6 +1,6 @@
-"""A process of its own that trains: ``python -m tests.tasks.victim FOLDER CACHE SECONDS OVERRIDE...``.
+"""A process of its own that trains: ``python -m tests.tasks.victim FOLDER CACHE HOLD OVERRIDE...``.
 
-Prints "step N" after each step, waiting SECONDS, and the row as JSON at the end.
+Prints "step N" after each step, waiting to be killed after step HOLD, and the row as JSON at the end.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from retsweep.spec import load_spec
 from retsweep.tasks.base import Workspace
 
 
-def main(folder: str, cache: str, seconds: str, *overrides: str) -> None:
+def main(folder: str, cache: str, hold: str, *overrides: str) -> None:
     def progress(done: int, total: int) -> None:
         print(f"step {done}", flush=True)
-        time.sleep(float(seconds))
+        if done == int(hold):
+            time.sleep(600)
 
     torch.set_num_threads(1)
     spec = load_spec(overrides)
