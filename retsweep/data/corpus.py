@@ -69,11 +69,15 @@ def content_hash(texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def files_stamp(files: Iterable[Path], *extra: str) -> str | None:
-    """A stamp from the names, sizes and times of ``files``; None while one was just written."""
+    """A stamp from the names, sizes and times of ``files``; None while one was just written.
+
+    Raises SpecError for a file that cannot be reached.
+    """
     digest = hashlib.sha256("\0".join(extra).encode())
     newest = 0.0
     for file in files:
-        status = file.stat()
+        with readable(file):
+            status = file.stat()
         newest = max(newest, status.st_mtime, status.st_ctime)
         digest.update(f"{file}\0{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\n".encode())
     return digest.hexdigest() if newest < time.time() - RACY_SECONDS else None
@@ -104,12 +108,19 @@ def quiet_datasets() -> Iterator[None]:
             enable_progress_bars()
 
 
-def check_utf8(file: Path) -> None:
-    """Raises SpecError that names the file and the byte unless ``file`` is non-empty UTF-8 text."""
+@contextlib.contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Turns an OSError inside the block into a SpecError that names ``file``."""
     try:
-        data = file.read_bytes()
+        yield
     except OSError as error:
         raise SpecError(f"{file} cannot be read: {os.strerror(error.errno or 0)}") from error
+
+
+def check_utf8(file: Path) -> None:
+    """Raises SpecError that names the file and the byte unless ``file`` is non-empty UTF-8 text."""
+    with readable(file):
+        data = file.read_bytes()
     if not data.strip():
         raise SpecError(f"{file} is empty; a split needs some text")
     try:

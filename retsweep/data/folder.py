@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retsweep.data.corpus import SPLITS, Corpus, check_utf8, files_stamp, quiet_datasets
+from retsweep.data.network import first_line
 from retsweep.spec import SpecError
 from retsweep.spec.base import LABEL, spec
 
@@ -33,13 +34,19 @@ class TextFolder(Corpus):
 
     @property
     def label(self) -> str:
-        return f"text:{Path(self.path or '').name}"
+        return f"text:{folder_name(self.path)}"
 
     def stamp(self) -> str | None:
         return folder_stamp(self.path)
 
     def dataset(self, cache: Path) -> DatasetDict:
         return load_text(text_files(self.path), sample_by="document")
+
+
+def folder_name(path: str | None) -> str:
+    """The last part of ``path``: what of it may be seen in tables."""
+    folder = Path(path or "").expanduser()
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 def text_files(path: str | None) -> dict[str, list[Path]]:
@@ -64,19 +71,27 @@ def folder_stamp(path: str | None) -> str | None:
 def load_text(files: Mapping[str, Sequence[Path]], **options: Any) -> DatasetDict:
     """The files through the "text" loader of `datasets`, in memory: nothing of it stays on disk.
 
-    Raises SpecError for a file that is empty or not UTF-8.
+    Raises SpecError for a file that is empty or not UTF-8, or if `datasets` cannot work.
     """
     for file in _each(files):
         check_utf8(file)
     import datasets
+    from datasets.exceptions import DatasetGenerationError
 
     names = {split: [glob.escape(str(file.resolve())) for file in group] for split, group in files.items()}
-    with quiet_datasets(), tempfile.TemporaryDirectory(prefix="retsweep-text-") as scratch:
-        loaded = datasets.load_dataset(
-            "text", data_files=names, cache_dir=scratch, keep_in_memory=True, **options
-        )
-        assert isinstance(loaded, datasets.DatasetDict)
-        return loaded
+    try:
+        with quiet_datasets(), tempfile.TemporaryDirectory(prefix="retsweep-text-") as scratch:
+            loaded = datasets.load_dataset(
+                "text", data_files=names, cache_dir=scratch, keep_in_memory=True, **options
+            )
+    except (OSError, DatasetGenerationError) as error:  # the latter hides what happened in its cause
+        why = first_line(error.__cause__ or error)
+        raise SpecError(
+            f"the text cannot be copied below {tempfile.gettempdir()}: {why}; "
+            "TMPDIR=FOLDER gives another folder for temporary files"
+        ) from error
+    assert isinstance(loaded, datasets.DatasetDict)
+    return loaded
 
 
 def _each(files: Mapping[str, Sequence[Path]]) -> Iterator[Path]:

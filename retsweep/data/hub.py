@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retsweep.data.corpus import COLUMN, SPLITS, Corpus, quiet_datasets
-from retsweep.data.folder import folder_stamp, load_text, text_files
+from retsweep.data.folder import folder_name, folder_stamp, load_text, text_files
 from retsweep.data.network import first_line, require_hub
 from retsweep.spec import SpecError
 from retsweep.spec.base import LABEL, spec
@@ -35,7 +35,7 @@ class HubCorpus(Corpus):
 
     @property
     def label(self) -> str:
-        return self.name if self.path is None else f"{self.name}:{Path(self.path).name}"
+        return self.name if self.path is None else f"{self.name}:{folder_name(self.path)}"
 
     def stamp(self) -> str | None:
         """The hub's text counts as unchanged once it has been read: a later run needs no network."""

@@ -26,7 +26,10 @@ def require_hub(what: str, instead: str) -> None:
     probe.start()
     probe.join(PROBE_SECONDS + 1)
     if not any(answered):
-        raise SpecError(f"{what}, and {endpoint} cannot be reached; {instead}")
+        raise SpecError(
+            f"{what}, and {endpoint} cannot be reached; {instead}, or set "
+            "HF_HUB_OFFLINE=1 if it was downloaded before"
+        )
 
 
 def _answers(endpoint: str) -> bool:

@@ -7,10 +7,11 @@ vocabulary), ``stamps/<request>.json`` which remembers the key that unchanged so
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retsweep.data.cache import DamagedCacheError, read_folder, write_atomically, write_folder
+from retsweep.data.cache import (
+    DamagedCacheError,
+    read_folder,
+    remove_scratch,
+    write_atomically,
+    write_folder,
+)
 from retsweep.data.corpus import SPLITS, Corpus, content_hash, documents
 from retsweep.data.encoder import Encoder
 from retsweep.data.tokenizers import TokenizerSpec
@@ -88,24 +95,16 @@ def prepare(corpus: Corpus, tokenizer: TokenizerSpec, vocabulary: int, cache: Pa
     Raises SpecError for whatever is wrong with the corpus, the tokenizer, the vocabulary or
     ``cache``. Safe in several processes at once; a damaged cache is told in the log and rebuilt.
     """
-    from filelock import FileLock
-
     tokenizer.check(vocabulary)
     stamp = _stamp(corpus, tokenizer, vocabulary)
     found = _remembered(corpus, tokenizer, stamp, cache)
     if found is not None:
         return found
     request = _digest([repr(corpus), repr(tokenizer), vocabulary])
-    try:
-        (cache / "locks").mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "locks" / f"{request}.lock"):
-            return _remembered(corpus, tokenizer, stamp, cache) or _build(
-                corpus, tokenizer, vocabulary, stamp, cache
-            )
-    except OSError as error:
-        raise SpecError(
-            f"cache={cache} cannot be used: {error}; give another folder with cache=FOLDER"
-        ) from error
+    with _lock(cache, request):
+        return _remembered(corpus, tokenizer, stamp, cache) or _build(
+            corpus, tokenizer, vocabulary, stamp, cache
+        )
 
 
 def require_chunk(corpus: TokenisedCorpus, context: int) -> None:
@@ -148,14 +147,28 @@ def _build(
     encoder = tokenizer.make(texts["train"], vocabulary, cache)
     key = _digest([FORMAT, text_hash, encoder.content_hash])
     folder = _folder(cache, key)
-    if folder.exists():
-        try:
+    # Its own lock: two requests (a path spelt in two ways, a copy of the text) may share a key.
+    with _lock(cache, key), _usable(cache):
+        remove_scratch(folder)
+        opened = _sound(corpus, tokenizer, folder)
+        if opened is None:
+            _write(folder, texts, text_hash, encoder)
             opened = _open(corpus, tokenizer, folder)
-        except DamagedCacheError as error:
-            log.warning("the cached corpus in %s is damaged (%s): it is built again", folder, error)
-        else:
-            _remember(cache, stamp, key)
-            return opened
+        _remember(cache, stamp, key)
+        return opened
+
+
+def _sound(corpus: Corpus, tokenizer: TokenizerSpec, folder: Path) -> TokenisedCorpus | None:
+    if not folder.exists():
+        return None
+    try:
+        return _open(corpus, tokenizer, folder)
+    except DamagedCacheError as error:
+        log.warning("the cached corpus in %s is damaged (%s): it is built again", folder, error)
+        return None
+
+
+def _write(folder: Path, texts: Mapping[str, list[str]], text_hash: str, encoder: Encoder) -> None:
     dtype = np.uint16 if encoder.size <= 1 << 16 else np.uint32
     files: dict[str, bytes | NDArray[Any]] = {
         f"{split}.bin": encoder.encode_documents(texts[split]).astype(dtype) for split in SPLITS
@@ -169,8 +182,6 @@ def _build(
         "vocabulary": encoder.size,
     }
     write_folder(folder, files, meta)
-    _remember(cache, stamp, key)
-    return _open(corpus, tokenizer, folder)
 
 
 def _open(corpus: Corpus, tokenizer: TokenizerSpec, folder: Path) -> TokenisedCorpus:
@@ -191,8 +202,35 @@ def _open(corpus: Corpus, tokenizer: TokenizerSpec, folder: Path) -> TokenisedCo
 
 
 def _remember(cache: Path, stamp: str | None, key: str) -> None:
+    """Under the lock of ``key``."""
     if stamp is not None:
+        remove_scratch(_stamp_file(cache, stamp))
         write_atomically(_stamp_file(cache, stamp), json.dumps({"key": key}).encode())
+
+
+@contextlib.contextmanager
+def _lock(cache: Path, name: str) -> Iterator[None]:
+    """One process at a time inside the block. Raises SpecError for a cache that cannot be used."""
+    from filelock import FileLock
+
+    lock = FileLock(cache / "locks" / f"{name}.lock")
+    with _usable(cache):
+        (cache / "locks").mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _usable(cache: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SpecError(
+            f"cache={cache} cannot be used: {error}; give another folder with cache=FOLDER"
+        ) from error
 
 
 def _stamp_file(cache: Path, stamp: str) -> Path:

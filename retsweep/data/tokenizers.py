@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from retsweep.data.corpus import quiet_datasets, readable
 from retsweep.data.encoder import END_OF_TEXT, Encoder, pieces
 from retsweep.data.network import first_line, require_hub
 from retsweep.spec import SpecError
@@ -113,7 +114,8 @@ class Gpt2(TokenizerSpec):
             return f"hub:{GPT2_REPOSITORY}"
         digest = hashlib.sha256()
         for file in _gpt2_folder(self.path):
-            digest.update(file.read_bytes())
+            with readable(file):
+                digest.update(file.read_bytes())
         return digest.hexdigest()
 
     def make(self, train: Sequence[str], vocabulary: int, cache: Path) -> Encoder:
@@ -182,8 +184,6 @@ def _gpt2_hub(cache: Path) -> tuple[Path, Path]:
     instead = f"give a folder with {' and '.join(GPT2_FILES)}: tokenizer.path=FOLDER (tokenizer gpt2)"
     require_hub("tokenizer gpt2 is read from the hub", instead)
     from huggingface_hub import hf_hub_download
-
-    from retsweep.data.corpus import quiet_datasets
 
     try:
         with quiet_datasets():

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from retsweep.data import cache
-from retsweep.data.cache import DamagedCacheError, read_folder, write_atomically, write_folder
+from retsweep.data.cache import (
+    DamagedCacheError,
+    read_folder,
+    remove_scratch,
+    write_atomically,
+    write_folder,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
@@ -51,18 +57,28 @@ def test_every_flipped_byte_of_a_small_folder_is_noticed(tmp_path: Path) -> None
         read_folder(folder)
 
 
-def test_large_files_are_checked_in_blocks_up_to_both_ends(
+def test_every_byte_of_a_file_of_many_blocks_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "BLOCK", 4)
-    monkeypatch.setattr(cache, "BLOCKS", 3)
+    monkeypatch.setattr(cache, "BLOCK", 8)
     folder = tmp_path / "store"
     content = bytes(range(100))
     write_folder(folder, {"a.bin": content}, {})
-    for place in (0, 50, 99):
+    for place in range(100):
         (folder / "a.bin").write_bytes(content[:place] + b"\xff" + content[place + 1 :])
         with pytest.raises(DamagedCacheError, match=r"a\.bin"):
             read_folder(folder)
     (folder / "a.bin").write_bytes(content + b"!")
     with pytest.raises(DamagedCacheError, match=r"a\.bin"):
         read_folder(folder)
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".key.ab12").mkdir()
+    (tmp_path / ".key.ab12" / "train.bin").write_bytes(b"half")
+    (tmp_path / ".key.cd34").write_bytes(b"half")
+    (tmp_path / ".other.ab12").mkdir()
+    write_folder(tmp_path / "key", {"a.bin": b"whole"}, {})
+    remove_scratch(tmp_path / "key")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.ab12", "key"]
+    read_folder(tmp_path / "key")
