@@ -127,6 +127,7 @@ def _attempt(
         folder=folder,
         device=job.device,
         cache=job.cache,
+        data_hash=planned.data_hash,
         stop=stop,
         progress=heart.progress,
         metrics=tracker.metrics,

@@ -19,14 +19,18 @@ class Workspace:
     """Where a task works and whom it tells.
 
     ``folder`` is the trial's own (it exists); ``device`` a torch device; ``cache`` holds tokenised
-    corpora. ``stop`` is asked between steps: when it answers True the task saves its state and
-    raises InterruptedRun. ``progress`` hears (steps done, steps in all); ``metrics`` hears every
+    corpora. ``data_hash`` is that of the corpus the run was planned with: a task that reads another
+    raises SpecError (None: any will do). ``stop`` is asked between steps: when it answers True the
+    task saves its state and raises InterruptedRun. An exception from it means that the folder is
+    somebody else's by now, and goes through; so it is asked before anything is put there too, where
+    its answer does not count. ``progress`` hears (steps done, steps in all); ``metrics`` hears every
     line that is written to metrics.jsonl.
     """
 
     folder: Path
     device: str
     cache: Path
+    data_hash: str | None = None
     stop: Callable[[], bool] = lambda: False
     progress: Callable[[int, int], None] = lambda done, total: None
     metrics: Callable[[Mapping[str, Any]], None] = lambda line: None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from retsweep.spec.base import SpecError
 from retsweep.spec.base import spec as make_spec
 from retsweep.spec.run import RunSpec
 from retsweep.tasks.base import InterruptedRun, Workspace
@@ -33,13 +34,17 @@ class Train:
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
         """The run's columns. A diverged run has no perplexities but the best of its validations.
 
-        Raises SpecError (corpus, tokenizer), InterruptedRun.
+        Raises SpecError (corpus, tokenizer; a corpus that is not the one planned with), InterruptedRun.
         """
         from retsweep.data.batches import TrainBatches
         from retsweep.data.prepare import prepare, require_chunk
 
         warn_of_defects(spec)
         corpus = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, workspace.cache)
+        if workspace.data_hash not in (None, corpus.data_hash):
+            raise SpecError(
+                f"the corpus {corpus.name} has changed since the sweep was planned; start the sweep again"
+            )
         require_chunk(corpus, spec.scale.context)
         train_tokens = corpus.splits["train"].tokens
         batches = TrainBatches(train_tokens, spec.protocol, spec.scale.context, spec.seed)
@@ -52,6 +57,8 @@ class _Training:
     workspace: Workspace
     corpus: TokenisedCorpus
     batches: TrainBatches
+    validations: list[Likelihood] = field(default_factory=list)
+    """Those made during training in this process; the last one is of the final weights."""
 
     def row(self) -> dict[str, Any]:
         from retsweep.model import build
@@ -76,22 +83,19 @@ class _Training:
     def references(self) -> dict[str, float]:
         """What no model is needed for, of the text that is trained on (not of what
         ``protocol.train_chunks`` leaves out)."""
-        from retsweep.data.ngrams import bigram_perplexity, unigram_perplexity
+        from retsweep.data.references import reference_perplexities
 
         context, stride = self.batches.context, self.batches.stride
         end = (self.batches.chunks - 1) * stride + context + 1
-        train, valid = self.batches.tokens[:end], self.corpus.splits["valid"].tokens
-        vocabulary = self.spec.scale.vocabulary
-        return {
-            "unigram_valid_ppl": unigram_perplexity(train, valid, vocabulary),
-            "bigram_valid_ppl": bigram_perplexity(train, valid, vocabulary),
-        }
+        found = reference_perplexities(self.corpus, end, self.spec.scale.vocabulary)
+        return {"unigram_valid_ppl": found.unigram, "bigram_valid_ppl": found.bigram}
 
     def train(self, model: nn.Module, unigram_nats: float) -> Outcome:
         from retsweep.train.loop import Interrupted, train
 
         def validate(model: nn.Module) -> float:
             found = self.likelihood(model, self.windows("valid"))
+            self.validations.append(found)
             return found.nats / found.targets
 
         try:
@@ -103,7 +107,7 @@ class _Training:
                 seed=self.spec.seed,
                 folder=self.workspace.folder,
                 device=self.workspace.device,
-                validate=validate if self.spec.protocol.evaluation.every else None,
+                validate=validate,
                 unigram_nats=unigram_nats,
                 stop=self.workspace.stop,
                 progress=self.workspace.progress,
@@ -116,10 +120,11 @@ class _Training:
     def perplexities(self, model: nn.Module) -> dict[str, float]:
         """train, valid and test: perplexity, and bits per byte of the text of the targets."""
         columns = self.train_perplexity(model)
-        for name in ("valid", "test"):
-            found = self.likelihood(model, self.windows(name))
-            columns |= _columns(name, found, self.corpus.splits[name].target_bytes)
-        return columns
+        # A run that had ended before this process began was validated by the one before.
+        valid = self.validations[-1] if self.validations else self.likelihood(model, self.windows("valid"))
+        columns |= _columns("valid", valid, self.corpus.splits["valid"].target_bytes)
+        test = self.likelihood(model, self.windows("test"))
+        return columns | _columns("test", test, self.corpus.splits["test"].target_bytes)
 
     def train_perplexity(self, model: nn.Module) -> dict[str, float]:
         """As ``protocol.evaluation.train_ppl`` defines it."""
@@ -179,7 +184,7 @@ def _columns(name: str, found: Likelihood, text_bytes: int) -> dict[str, float]:
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
-    """How the training went; ``best_*`` only where validations were asked for."""
+    """How the training went; ``best_*`` only where a validation gave a number."""
     from retsweep.evaluate.perplexity import safe_exp
 
     columns: dict[str, Any] = {

@@ -19,10 +19,13 @@ class BrokenCheckpoint(Exception):
     """The file is not a checkpoint that can be loaded. Its text says why, in one line."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], None], permit: Callable[[], object] = lambda: None
+) -> None:
     """Gives ``path`` the content that ``write`` writes; a crash at any moment leaves the old one.
 
-    The temporary file carries the process id, so that two writers do not share one.
+    ``permit`` is called at the last moment, when all is written: an exception from it leaves the
+    old one too. The temporary file carries the process id, so that two writers do not share one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -30,6 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        permit()
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -40,9 +44,16 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.close(folder)
 
 
-def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes tensors and plain values, nothing that ``weights_only`` loading would refuse."""
-    write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file))
+def remove_leftovers(folder: Path) -> None:
+    """Removes what writers left in ``folder`` that were killed: nobody else writes there now."""
+    for temporary in folder.glob(".*.tmp"):
+        temporary.unlink(missing_ok=True)
+
+
+def save(path: Path, content: Mapping[str, Any], permit: Callable[[], object] = lambda: None) -> None:
+    """Writes tensors and plain values, nothing that ``weights_only`` loading would refuse. ``permit``
+    as in :func:`write_atomically`."""
+    write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file), permit)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -82,6 +93,8 @@ def load_weights(model: nn.Module, path: Path) -> int:
     Raises BrokenCheckpoint, FileNotFoundError.
     """
     content = load(path)
+    if content["weights"] is None:
+        raise BrokenCheckpoint(f"{path}: holds no weights, the run diverged before its first checkpoint")
     check_weights(model, content["weights"], path)
     model.load_state_dict(content["weights"])
     return int(content["step"])

@@ -20,9 +20,10 @@ from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint
 from retsweep.train.divergence import DivergenceWatch
 from retsweep.train.gradients import accumulate_gradients, casting
+from retsweep.train.memory import PeakMemory
 from retsweep.train.metrics import MetricsFile, log_every
 from retsweep.train.optimiser import adamw
-from retsweep.train.reproducible import peak_memory_bytes, reproducible, seed_step
+from retsweep.train.reproducible import reproducible, seed_step
 from retsweep.train.schedule import learning_rate
 from retsweep.train.state import Outcome, State
 
@@ -62,13 +63,14 @@ def train(
 
     ``folder`` exists; last.pt, best.pt and metrics.jsonl live in it, and a last.pt of the same run
     is gone on from. ``validate`` is called every ``protocol.evaluation.every`` steps and after the
-    last, if that is not 0. ``unigram_nats``: entropy of the corpus's unigrams, for
-    ``divergence=above_unigram``. ``stop`` is asked before each step; an exception from it leaves
-    at once, writing nothing. Raises Interrupted when it answers True.
+    last; what of it was best is best.pt. ``unigram_nats``: entropy of the corpus's unigrams, for
+    ``divergence=above_unigram``. ``stop`` is asked before each step, and once more before each
+    checkpoint takes its place, where only an exception from it counts: that leaves at once,
+    writing nothing. Raises Interrupted when ``stop`` answers True before a step.
     """
     place = torch.device(device)
     with reproducible(place):
-        run = _Run(model, batches, protocol, steps, seed, folder, place, unigram_nats, metrics)
+        run = _Run(model, batches, protocol, steps, seed, folder, place, unigram_nats, stop, metrics)
         try:
             while not run.over:
                 if stop():
@@ -100,11 +102,14 @@ class _Run:
         folder: Path,
         device: torch.device,
         unigram_nats: float | None,
+        stop: Callable[[], bool],
         metrics: Callable[[Mapping[str, Any]], None],
     ) -> None:
         self.model, self.batches, self.protocol = model, batches, protocol
         self.steps, self.seed, self.folder, self.device = steps, seed, folder, device
-        self.tell = metrics
+        self.stop, self.tell = stop, metrics
+        checkpoint.remove_leftovers(folder)
+        self.memory = PeakMemory(device)
         self.optimiser = adamw(model, protocol)
         self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
@@ -117,9 +122,8 @@ class _Run:
         self.first = True
         self.line: dict[str, Any] | None = None
         self.saved_seconds, self.save_cost = self.state.seconds, 0.0
-        self.lines = MetricsFile(folder / "metrics.jsonl", self.state.step)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        # A run that is over has all of its lines; the one of a divergence is a step ahead of the state.
+        self.lines = MetricsFile(folder / "metrics.jsonl", steps if self.over else self.state.step)
         if protocol.compile:
             compile_blocks(model)
         model.train()
@@ -136,7 +140,7 @@ class _Run:
 
     def validates_at(self, step: int) -> bool:
         every = self.protocol.evaluation.every
-        return every > 0 and (step % every == 0 or step == self.steps)
+        return step == self.steps or (every > 0 and step % every == 0)
 
     @property
     def validation_due(self) -> bool:
@@ -244,23 +248,34 @@ class _Run:
         if finite and (best is None or loss < best):
             self.state.best_loss, self.state.best_step = loss, step
             content = {"weights": self.model.state_dict(), "step": step, "valid_loss": loss}
-            checkpoint.save(self.folder / "best.pt", content)
+            checkpoint.save(self.folder / "best.pt", content, permit=self.stop)
 
-    def save(self, finished: bool = False) -> None:
-        """Writes last.pt; a finished run's holds no optimiser: nothing is gone on from it."""
+    def save(self) -> None:
+        """Writes last.pt; that of a run that is over holds no optimiser: nothing is gone on from it."""
         started = time.perf_counter()
-        self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, peak_memory_bytes(self.device))
+        self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.memory.bytes())
         self.lines.sync()
+        step, weights = self.good_weights()
         content = {
             "run": {"steps": self.steps, "seed": self.seed},
-            "step": self.state.step,
+            "step": step,
             "state": self.state.as_dict(),
-            "weights": self.model.state_dict(),
-            "optimiser": None if finished else self.optimiser.state_dict(),
+            "weights": weights,
+            "optimiser": self.optimiser.state_dict() if self.state.status == "running" else None,
         }
-        checkpoint.save(self.folder / "last.pt", content)
+        checkpoint.save(self.folder / "last.pt", content, permit=self.stop)
         self.saved_step, self.saved_seconds = self.state.step, self.state.seconds
         self.save_cost = time.perf_counter() - started
+
+    def good_weights(self) -> tuple[int, Mapping[str, Tensor] | None]:
+        """The weights, and the step they were taken after. A run that diverged leaves those of its
+        last checkpoint, None if it had none: its own are no use, and often no numbers."""
+        if not self.state.status.startswith("diverged"):
+            return self.state.step, self.model.state_dict()
+        if not self.saved_step:  # a last.pt there may be is another run's, or broken
+            return 0, None
+        content = checkpoint.load(self.folder / "last.pt")
+        return content["step"], content["weights"]
 
     def leave(self) -> None:
         """Saves and raises Interrupted, unless the last losses show that the run is over."""
@@ -274,7 +289,7 @@ class _Run:
         """Writes the final last.pt, unless the run had ended before this process began."""
         if self.dispatched > self.began_at or self.state.status == "running":
             self.state.status = "ok" if self.state.status == "running" else self.state.status
-            self.save(finished=True)
+            self.save()
 
     # ---- going on ----------------------------------------------------------------------------
     def resume(self) -> None:
@@ -284,14 +299,16 @@ class _Run:
             content = checkpoint.load(path)
             if content["run"] != {"steps": self.steps, "seed": self.seed}:
                 raise checkpoint.BrokenCheckpoint(f"{path}: of a run with other steps or seed")
-            state = State(**content["state"])
-            checkpoint.check_weights(self.model, content["weights"], path)
+            state, weights = State(**content["state"]), content["weights"]
+            if weights is not None:  # else it diverged before its first checkpoint
+                checkpoint.check_weights(self.model, weights, path)
         except FileNotFoundError:
             return
         except (checkpoint.BrokenCheckpoint, KeyError, TypeError) as error:
             warnings.warn(f"training starts from the beginning: {error}", stacklevel=2)
             return
-        self.model.load_state_dict(content["weights"])
+        if weights is not None:
+            self.model.load_state_dict(weights)
         if content["optimiser"] is not None:
             self.optimiser.load_state_dict(content["optimiser"])
         self.state = state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -49,13 +48,3 @@ def reproducible(device: torch.device) -> Iterator[None]:
         finally:
             torch.use_deterministic_algorithms(before)
             debugging.fill_uninitialized_memory = fill
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Largest memory so far: of the device's tensors on a GPU, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # absent on Windows, where only this number would be missing
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

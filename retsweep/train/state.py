@@ -15,7 +15,7 @@ class Outcome:
     1. ``steps`` and ``tokens`` (targets) count the steps whose loss was a number; ``last_loss`` is
     the last of those, in nats a token. ``seconds`` of training alone, over all the processes that
     took part; ``tokens_per_second`` leaves out the first step of each, which warms up. The best
-    validation (``best_loss`` in nats, after ``best_step``) is None where none was asked for.
+    validation (``best_loss`` in nats, after ``best_step``) is None where none gave a number.
     """
 
     status: str

@@ -13,8 +13,9 @@ import torch
 from torch.nn import functional
 
 from retsweep.data.prepare import prepare
+from retsweep.evaluate import perplexity
 from retsweep.model import build
-from retsweep.spec import RunSpec, load_spec
+from retsweep.spec import RunSpec, SpecError, load_spec
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tasks.train import PublishedDefectWarning, published_defects
 from retsweep.train import checkpoint
@@ -91,6 +92,8 @@ def test_a_row_has_its_columns_and_the_model_has_learnt(run, spec_of):
         "steps",
         "tokens",
         "last_loss",
+        "best_valid_ppl",
+        "best_step",
         *MEASURED,
         *(f"{split}_{what}" for split in ("train", "valid", "test") for what in ("ppl", "bits_per_byte")),
         "unigram_valid_ppl",
@@ -152,12 +155,28 @@ def test_the_published_train_perplexity_reads_the_first_batches(run, spec_of, ca
     assert row["train_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
 
 
-def test_validation_during_training_adds_the_best(run, spec_of, tmp_path):
-    spec = spec_of("protocol.evaluation.every=10")
+@pytest.mark.parametrize("every", [0, 10])
+def test_the_best_is_kept_and_the_last_step_is_validated_once(run, spec_of, tmp_path, monkeypatch, every):
+    asked = []
+    likelihood = perplexity.negative_log_likelihood
+    monkeypatch.setattr(
+        perplexity, "negative_log_likelihood", lambda *given: asked.append(given) or likelihood(*given)
+    )
+    spec = spec_of(f"protocol.evaluation.every={every}")
     row = run(spec)
-    assert row["best_step"] == 30
-    assert row["best_valid_ppl"] == pytest.approx(row["valid_ppl"], rel=1e-12)
+    assert len(asked) == 2 + (3 if every else 1)  # train, test, and valid after steps 10, 20, 30 or 30
+    assert (row["best_step"], row["best_valid_ppl"]) == (30, row["valid_ppl"])
     assert checkpoint.load_weights(build(spec), tmp_path / "best.pt") == 30
+    again = run(spec)  # it had ended, so nothing was validated while it was trained
+    assert numbers(again) == numbers(row)
+
+
+def test_a_corpus_that_changed_since_the_plan_is_not_trained_on(run, spec_of, cache):
+    spec = spec_of()
+    planned = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache).data_hash
+    with pytest.raises(SpecError, match=r"text:corpus0 has changed .*; start the sweep again$"):
+        run(spec, data_hash="another")
+    assert run(spec_of("protocol.steps=1"), data_hash=planned)["steps"] == 1
 
 
 def test_a_diverged_run_names_its_step_and_has_no_perplexities(run, spec_of):
@@ -179,9 +198,14 @@ def test_weights_that_the_last_step_broke_are_a_divergence_too(run, spec_of):
 
 def test_an_interrupted_run_goes_on_with_the_same_numbers(run, spec_of, tmp_path):
     spec = spec_of("model.dropout=0.1", "layout=type_c")
-    answers = iter([False] * 11 + [True])
+    heard = [0]
     with pytest.raises(InterruptedRun, match="step 11 of 30"):
-        run(spec, tmp_path / "broken", stop=lambda: next(answers))
+        run(
+            spec,
+            tmp_path / "broken",
+            stop=lambda: heard[-1] == 11,
+            progress=lambda done, total: heard.append(done),
+        )
     assert numbers(run(spec, tmp_path / "broken")) == numbers(run(spec, tmp_path / "unbroken"))
 
 
@@ -190,7 +214,7 @@ def test_kill_9_and_resume_gives_the_same_numbers_to_the_bit(corpus, cache, tmp_
         corpus, "model.dropout=0.1", "protocol.checkpoint_every=8", "layout=pattern", "layout.pattern=RAH"
     )
     broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
-    victim = start_victim(broken, cache, 0.05, overrides)
+    victim = start_victim(broken, cache, 20, overrides)
     for line in victim.stdout:
         if line == "step 20\n":
             victim.kill()  # SIGKILL
@@ -208,9 +232,9 @@ def test_kill_9_and_resume_gives_the_same_numbers_to_the_bit(corpus, cache, tmp_
     assert [step for step, _ in curve(broken)] == list(range(1, 31))
 
 
-def start_victim(folder: Path, cache: Path, seconds: float, overrides: list[str]) -> subprocess.Popen[str]:
+def start_victim(folder: Path, cache: Path, hold: int, overrides: list[str]) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "tests.tasks.victim", str(folder), str(cache), str(seconds), *overrides]
+    command = [sys.executable, "-m", "tests.tasks.victim", str(folder), str(cache), str(hold), *overrides]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.PIPE, text=True)

@@ -6,15 +6,18 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from retsweep.data.batches import TrainBatches
+from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint, loop
 from retsweep.train.loop import Interrupted, train
 from retsweep.train.reproducible import step_seed
 from retsweep.train.state import Outcome
-from tests.train.tiny import TIME, TinyModel, batch_at, protocol, same_weights
+from tests.train.tiny import TIME, VOCABULARY, TinyModel, batch_at, protocol, same_weights
 
 
 def run(
@@ -26,11 +29,17 @@ def run(
     return train(model, steps=steps, folder=folder, **settings), model
 
 
-def run_to(step: int, folder: Path, **arguments) -> None:
-    """Interrupts a run before it begins the step after ``step``."""
-    answers = iter([False] * step + [True])
+def run_to(step: int, folder: Path, batches=batch_at, **arguments) -> None:
+    """Interrupts a run, or one that goes on, before it begins the step after ``step``."""
+    begun = 0
+
+    def counted(index: int, micro: int):
+        nonlocal begun
+        begun = index + 1
+        return batches(index, micro)
+
     with pytest.raises(Interrupted, match=f"after step {step} "):
-        run(folder, stop=lambda: next(answers), **arguments)
+        run(folder, stop=lambda: begun == step, batches=counted, **arguments)
 
 
 def lines(folder: Path) -> list[dict]:
@@ -104,27 +113,31 @@ def test_a_line_holds_the_mean_loss_since_the_line_before(tmp_path, monkeypatch)
     assert third[-1]["loss"] == losses[-1]
 
 
-@pytest.mark.parametrize("every", [0, 6])
+def of_a_corpus(settings: Protocol):
+    """Batches of 61 chunks: every few steps one straddles two epochs."""
+    tokens = np.random.default_rng(0).integers(0, VOCABULARY, 61 * TIME + 1)
+    return TrainBatches(tokens, settings, TIME, seed=3).batch_at
+
+
 @pytest.mark.parametrize("stops", [(1,), (17,), (17, 18, 36)])
-def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(tmp_path, stops, every):
-    arguments = {"protocol": protocol(every=every), "validate": valid_loss}
+@pytest.mark.parametrize(
+    ("changes", "look_every"),
+    [({}, 1), ({"every": 6}, 1), ({"accumulate": 3}, 1), ({"accumulate": 2, "every": 6}, 16), ({}, 16)],
+)
+def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(
+    tmp_path, monkeypatch, stops, changes, look_every
+):
+    monkeypatch.setitem(loop.LOOK_EVERY, "cpu", look_every)  # 16 as on a GPU: stops are between looks
+    monkeypatch.setattr(loop, "log_every", lambda steps: look_every)
+    settings = protocol(**changes)
+    arguments = {"protocol": settings, "validate": valid_loss, "batches": of_a_corpus(settings)}
     unbroken, model = run(tmp_path / "unbroken", **arguments)
-    begun = 0
     for stop in stops:
-        run_to(stop, tmp_path / "broken", **arguments) if not begun else _run_on(
-            stop, begun, tmp_path, arguments
-        )
-        begun = stop
+        run_to(stop, tmp_path / "broken", **arguments)
     resumed, other = run(tmp_path / "broken", **arguments)
     assert numbers(resumed) == numbers(unbroken)
     assert same_weights(model, other)
     assert without_clock(tmp_path / "broken") == without_clock(tmp_path / "unbroken")
-
-
-def _run_on(stop: int, begun: int, tmp_path: Path, arguments: dict) -> None:
-    answers = iter([False] * (stop - begun) + [True])
-    with pytest.raises(Interrupted):
-        run(tmp_path / "broken", stop=lambda: next(answers), **arguments)
 
 
 def test_lines_that_a_killed_process_wrote_after_its_checkpoint_are_written_once(tmp_path):
@@ -198,8 +211,29 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_last_good_numbers(
     assert (last["step"], last["status"]) == (at, f"diverged@{at}")
     assert all(line["loss"] == curve[line["step"]]["loss"] for line in lines(tmp_path)[:-1])
     assert (outcome.last_loss is None) == (at == 1)
+    before = lines(tmp_path)
     again, _ = run(tmp_path, Exploding(10**9), steps=700)
     assert again == outcome  # it is not trained again either
+    assert lines(tmp_path) == before
+
+
+def test_a_divergence_leaves_the_weights_of_the_last_checkpoint(tmp_path):
+    outcome, model = run(tmp_path / "broken", Exploding(25), protocol=protocol(checkpoint_every=10))
+    assert outcome.status == "diverged@25"
+    assert not all(weight.isfinite().all() for weight in model.parameters())
+    run_to(20, tmp_path / "good", model=TinyModel())
+    kept, good = TinyModel(), TinyModel(seed=1)
+    assert checkpoint.load_weights(kept, tmp_path / "broken" / "last.pt") == 20
+    assert checkpoint.load_weights(good, tmp_path / "good" / "last.pt") == 20
+    assert same_weights(kept, good)
+
+
+def test_a_divergence_before_the_first_checkpoint_leaves_no_weights(tmp_path):
+    outcome, _ = run(tmp_path, Exploding(5))
+    with pytest.raises(checkpoint.BrokenCheckpoint, match="holds no weights, the run diverged"):
+        checkpoint.load_weights(TinyModel(), tmp_path / "last.pt")
+    again, _ = run(tmp_path)
+    assert again == outcome
 
 
 def test_how_often_losses_are_looked_at_changes_no_number(tmp_path, monkeypatch):
@@ -233,9 +267,19 @@ def test_the_best_validation_is_kept_and_the_last_step_is_validated(tmp_path):
     assert (outcome.best_loss, outcome.best_step) == (1.0, 10)
     curve = {line["step"]: line["valid_loss"] for line in lines(tmp_path) if "valid_loss" in line}
     assert curve == {5: 3.0, 10: 1.0, 15: None, 20: 2.0, 22: 1.5}
+    assert outcome.status == "ok"
     best = TinyModel()
     assert checkpoint.load_weights(best, tmp_path / "best.pt") == 10
     assert not same_weights(best, model)
+
+
+def test_the_last_step_is_validated_if_no_other_is(tmp_path):
+    outcome, model = run(tmp_path, validate=valid_loss)
+    assert (outcome.best_loss, outcome.best_step) == (valid_loss(model), 40)
+    assert [line["step"] for line in lines(tmp_path) if "valid_loss" in line] == [40]
+    best = TinyModel()
+    assert checkpoint.load_weights(best, tmp_path / "best.pt") == 40
+    assert same_weights(best, model)
 
 
 def test_evaluation_changes_no_number(tmp_path):
@@ -269,6 +313,41 @@ def test_an_exception_from_stop_leaves_at_once_and_writes_nothing(tmp_path):
     with pytest.raises(LookupError):
         run(tmp_path, stop=lost)
     assert not (tmp_path / "last.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("at", "changes"),
+    [(10, {"checkpoint_every": 10}), (12, {"every": 6}), (40, {})],
+    ids=["a checkpoint", "the best", "the end"],
+)
+def test_a_claim_lost_during_a_step_replaces_no_checkpoint(tmp_path, at, changes):
+    """A process that was suspended within step ``at`` finds another one's files when it wakes."""
+    lost = False
+
+    def sleeping(step: int, micro: int):
+        nonlocal lost
+        lost = step + 1 == at
+        if lost:
+            for name in ("last.pt", "best.pt"):
+                (tmp_path / name).write_bytes(b"another's")
+        return batch_at(step, micro)
+
+    def stop() -> bool:
+        if lost:
+            raise LookupError("the claim is lost")
+        return False
+
+    with pytest.raises(LookupError):
+        run(tmp_path, batches=sleeping, stop=stop, protocol=protocol(**changes), validate=valid_loss)
+    assert [(tmp_path / name).read_bytes() for name in ("last.pt", "best.pt")] == [b"another's"] * 2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    for name in (".last.pt.123.tmp", ".best.pt.123.tmp", ".metrics.jsonl.9.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    run(tmp_path, validate=valid_loss)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt", "metrics.jsonl"]
 
 
 def test_accumulated_micro_batches_train_like_one_large_batch(tmp_path):
