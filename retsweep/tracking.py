@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 from urllib.parse import urlparse
 
 from retsweep.spec.base import spec
@@ -30,6 +30,8 @@ INIT_SECONDS = 15
 FINISH_SECONDS = 30
 #: How long ``close`` waits for what is queued. Beyond it the rest is given up.
 CLOSE_SECONDS = 45.0
+#: As much, in a process where wandb has hung once: a worker runs many trials.
+CLOSE_SECONDS_AFTER_HANG = 5.0
 #: Messages kept for a thread that does not keep up; beyond them tracking ends.
 QUEUE_LENGTH = 100_000
 
@@ -168,7 +170,12 @@ def _start_wandb(mode: Mode, run: TrackedRun, project: str, entity: str | None) 
     import wandb
 
     settings = wandb.Settings(
-        init_timeout=INIT_SECONDS, finish_timeout=FINISH_SECONDS, silent=True, console="off"
+        init_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        silent=True,
+        console="off",
+        # Else init would hand out the run that hangs, as long as that one is not finished.
+        reinit="create_new" if Mirror.hung.is_set() else "default",
     )
     wandb.setup(settings)  # or the login would speak before the run's own settings hold
     # Under `wandb agent` the agent has named the run, and looks for it under that name.
@@ -208,12 +215,18 @@ class Mirror:
     """Queues what it hears for its thread, which starts wandb and passes it on.
 
     ``start`` makes a W&B run in a mode. If going online fails, the thread says so and starts an
-    offline one, which `wandb sync` sends later. If anything else fails it says so and stops.
+    offline one, which `wandb sync` sends later. If anything else fails it says so and stops. After
+    one that did not finish in time, the later ones of the process begin offline and wait less.
     """
+
+    hung: ClassVar[threading.Event] = threading.Event()
+    """Set once a mirror of this process was waited for in vain."""
 
     def __init__(
         self, start: Callable[[Mode], Any], mode: Mode, close_seconds: float = CLOSE_SECONDS
     ) -> None:
+        if self.hung.is_set():
+            mode, close_seconds = "offline", min(close_seconds, CLOSE_SECONDS_AFTER_HANG)
         self._start, self._mode, self._close_seconds = start, mode, close_seconds
         self._queue: queue.Queue[Callable[[Any], object] | None] = queue.Queue(QUEUE_LENGTH)
         self._given_up = False
@@ -230,13 +243,14 @@ class Mirror:
         self._put(lambda run: run.summary.update(kept))
 
     def close(self) -> None:
-        """Waits, CLOSE_SECONDS at most, until all of it has been passed on."""
+        """Waits, ``close_seconds`` at most, until all of it has been passed on."""
         if not self._thread.is_alive():
             return
         self._put(lambda run: run.finish())
         self._put(None)
         self._thread.join(self._close_seconds)
         if self._thread.is_alive():
+            self.hung.set()
             self._give_up(f"it did not finish within {self._close_seconds:.0f} s")
 
     # ---- on either thread ----

@@ -26,6 +26,7 @@ def bare_machine(monkeypatch, tmp_path):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     (tmp_path / "home").mkdir()
+    monkeypatch.setattr(Mirror, "hung", threading.Event())
 
 
 def tracked(folder: Path) -> TrackedRun:
@@ -160,6 +161,22 @@ def test_an_init_that_hangs_delays_nothing_and_its_end_only_so_long():
     assert time.perf_counter() - started < 5.0
     mirror.metrics({"step": 1001})  # still welcome, still harmless
     mirror.close()
+    release.set()
+
+
+def test_after_one_that_hung_the_next_begin_offline_and_wait_less(monkeypatch):
+    monkeypatch.setattr(tracking, "CLOSE_SECONDS_AFTER_HANG", 0.2)
+    release, asked, run = threading.Event(), [], FakeRun()
+    hanging = Mirror(lambda mode: release.wait(20), "online", close_seconds=0.2)
+    with pytest.warns(UserWarning, match="did not finish within"):
+        hanging.close()
+    mirror_a_run(lambda mode: asked.append(mode) or run, "online", steps=1)
+    assert asked == ["offline"]
+    assert run.heard == [(0, {"loss": 0.0}), "finished"]
+    started = time.perf_counter()
+    with pytest.warns(UserWarning, match="did not finish within"):
+        Mirror(lambda mode: release.wait(20), "offline").close()
+    assert time.perf_counter() - started < 5.0
     release.set()
 
 
