@@ -112,13 +112,14 @@ def test_a_run_from_the_command_line_and_its_exit_codes(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RETSWEEP_STORAGE", f"sqlite:///{folder}/ledger, of many.db")
-    assert main([*TOY, "layout.attention=1", "+task.fails_at=1"]) == 0
+    words = [*TOY, "layout.attention=1", "+task.fails_at=1", "workers=1"]
+    assert main([*words, "seeds=2"]) == 1
     shown = capsys.readouterr().out
-    assert "Type A 1:3" in shown
+    assert "Type A 1:3 seed 0  " in shown
+    assert "failed: Type A 1:3 seed 1\n" in shown
     assert (folder / "runs/single-toy-tiny-corrected/table.csv").exists()
-    assert main([*TOY, "layout.attention=1", "+task.fails_at=1", "seeds=2"]) == 1
+    assert main(words) == 0
     shown = capsys.readouterr().out
-    assert "1 of 2 finished before" in shown
-    assert "failed: Type A 1:3 seed 1" in shown
+    assert "1 of 1 finished before" in shown
     assert not (folder / "outputs").exists()
     assert not (folder / "runs/single-toy-tiny-corrected/study.db").exists()

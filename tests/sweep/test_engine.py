@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +30,7 @@ from retsweep.sweep.command import sweep
 from retsweep.sweep.engine import Outcome
 from retsweep.sweep.plan import Job, plan
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
+from retsweep.sweep.rows import code
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
@@ -77,58 +80,81 @@ def until(condition: Callable[[], object], seconds: float = 100.0) -> None:
         time.sleep(0.02)
 
 
-def test_what_fails_is_named_stops_nothing_and_is_tried_again(here: Path) -> None:
-    asked = ("seeds=4", "+task.fails_at=1", "workers=2", "+task.says=hm")
-    outcome, shown = run(*asked)
-    assert outcome.ending == "done"
-    assert outcome.failed == ("Type A 2:2 seed 1",)
-    assert len(outcome.finished) == 3
-    assert "ValueError: the toy broke" in shown
-    assert {seed: row["status"] for seed, row in rows().items()} == {0: "ok", 1: "failed", 2: "ok", 3: "ok"}
-    failed = rows()[1]
-    assert failed["error"] == "ValueError: the toy broke"
-    folder = Path("runs/s/trials") / failed["spec_hash"]
-    assert "and says so at length" in (folder / "error.txt").read_text()
+#: Four seeds, of which one raises and one kills its worker, once.
+FOUR = (
+    *("layout=type_c", "layout.attention=1", "workers=2", "+task.steps=2"),
+    *("+task.fails_at=1", "+task.dies_at=2", "+task.says=hm"),
+)
 
-    said = [log for log in ("worker-0.log", "worker-1.log") if Path("runs/s", log).exists()]
-    assert said
-    assert f"workers had something to say: {', '.join(f'runs/s/{log}' for log in said)}\n" in shown
 
-    outcome, shown = run(*asked)
-    assert "3 of 4 finished before" in shown
-    assert events(here) == {"began@0": 5, "stepped": 5, "ended": 3}, "only the failed one was tried again"
+@dataclass(frozen=True)
+class Swept:
+    """A sweep of FOUR that has ended: its folder (to be copied, not touched) and what it told."""
+
+    folder: Path
+    outcome: Outcome
+    shown: str
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of one toy that has ended: to be copied, not touched."""
-    folder = tmp_path_factory.mktemp("ended")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    folder = tmp_path_factory.mktemp("four")
     with pytest.MonkeyPatch.context() as patched:
         prepare(folder, patched)
-        run(*ENDED)
-    return folder
-
-
-ENDED = ("seed=3", "layout=type_c", "layout.attention=1", "+task.steps=2")
+        outcome, shown = run(*FOUR, "seeds=4")
+    return Swept(folder, outcome, shown)
 
 
 @pytest.fixture
-def finished(here: Path, ended: Path) -> tuple[Path, dict[str, Any]]:
-    """A trial's folder in a copy of that, and its row."""
-    shutil.copytree(ended, here, dirs_exist_ok=True)
-    (row,) = rows().values()
-    return Path("runs/s/trials") / row["spec_hash"], row
+def swept(here: Path, four: Swept) -> Swept:
+    """The same in a copy, which is the working directory."""
+    shutil.copytree(four.folder, here, dirs_exist_ok=True)
+    return dataclasses.replace(four, folder=here)
 
 
-def test_a_trial_folder_holds_what_is_needed_to_run_it_again(finished: tuple[Path, dict[str, Any]]) -> None:
+def trial_folder(row: dict[str, Any]) -> Path:
+    return Path("runs/s/trials") / row["spec_hash"]
+
+
+def test_what_fails_is_named_stops_nothing_and_is_tried_again(swept: Swept) -> None:
+    assert swept.outcome.ending == "done"
+    assert swept.outcome.failed == ("Type C 1:3 seed 1",)
+    assert swept.outcome.finished == tuple(f"Type C 1:3 seed {seed}" for seed in (0, 2, 3))
+    assert "ValueError: the toy broke" in swept.shown
+    assert {seed: row["status"] for seed, row in rows().items()} == {0: "ok", 1: "failed", 2: "ok", 3: "ok"}
+    assert rows()[1]["error"] == "ValueError: the toy broke"
+    assert "and says so at length" in (trial_folder(rows()[1]) / "error.txt").read_text()
+    before = events(swept.folder)
+    _, shown = run(*FOUR, "seeds=4")
+    assert "3 of 4 finished before" in shown
+    assert events(swept.folder) - before == {"began@0": 1, "stepped": 1}, (
+        "only the failed one was tried again"
+    )
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on(swept: Swept) -> None:
+    assert "Type C 1:3 seed 2: its worker died; it is tried again" in swept.shown
+    assert events(swept.folder) == {"began@0": 5, "stepped": 5, "ended": 3}
+
+
+def test_workers_that_said_something_are_named(swept: Swept) -> None:
+    said = [f"runs/s/{log}" for log in ("worker-0.log", "worker-1.log") if Path("runs/s", log).exists()]
+    assert said
+    assert f"workers had something to say: {', '.join(said)}\n" in swept.shown
+    _, shown = run(*FOUR)
+    assert "something to say" not in shown, "that was then"
+
+
+@pytest.mark.usefixtures("swept")
+def test_a_trial_folder_holds_what_is_needed_to_run_it_again() -> None:
     from retsweep.spec.configs import from_file
     from retsweep.sweep.variants import wanted_from
 
-    folder, row = finished
-    (again,) = wanted_from(from_file(folder / "config.yaml"), []).runs
-    (first,) = wanted([*TOY, *ENDED]).runs
+    row = rows()[3]
+    (again,) = wanted_from(from_file(trial_folder(row) / "config.yaml"), []).runs
+    (first,) = wanted([*TOY, *FOUR, "seed=3"]).runs
     assert again.spec == first.spec
-    assert "storage" not in (folder / "config.yaml").read_text()
+    assert "storage" not in (trial_folder(row) / "config.yaml").read_text()
     shared = "architecture ar_ratio params macs_train_forward state_bytes_2048 git_commit variant_hash"
     for column in [*shared.split(), "torch_version", "device"]:
         assert column in row
@@ -136,44 +162,36 @@ def test_a_trial_folder_holds_what_is_needed_to_run_it_again(finished: tuple[Pat
 
 
 @pytest.mark.parametrize("stale", ["absent", "failed"])
-def test_a_row_that_has_no_file_or_an_old_one_is_written_from_the_storage(
-    here: Path, finished: tuple[Path, dict[str, Any]], stale: str
-) -> None:
-    folder, row = finished
+def test_a_row_that_has_no_file_or_an_old_one_is_written_from_the_storage(swept: Swept, stale: str) -> None:
+    row = rows()[0]
+    folder = trial_folder(row)
     if stale == "absent":
         (folder / "row.json").unlink()
     else:
         (folder / "row.json").write_text(json.dumps({**row, "status": "failed", "error": "an earlier try"}))
         (folder / "error.txt").write_text("an earlier try")
-    run(*ENDED)
-    assert list(rows().values()) == [row]
+    before = events(swept.folder)
+    run(*FOUR)
+    assert rows()[0] == row
     assert not (folder / "error.txt").exists()
-    assert events(here)["began@0"] == 1, "it was not run again for that"
+    assert events(swept.folder) == before, "it was not run again for that"
 
 
-def test_a_row_file_that_is_right_is_left_alone(finished: tuple[Path, dict[str, Any]]) -> None:
-    file = finished[0] / "row.json"
+@pytest.mark.usefixtures("swept")
+def test_a_row_file_that_is_right_is_left_alone() -> None:
+    file = trial_folder(rows()[0]) / "row.json"
     before = file.stat()
-    _, shown = run(*ENDED)
+    _, shown = run(*FOUR)
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert "1 of 1 finished before\n" in shown
 
 
-@pytest.mark.usefixtures("finished")
+@pytest.mark.usefixtures("swept")
 def test_rows_of_other_code_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    written_by = engine.code_here()
+    written_by = code(rows()[0])
     monkeypatch.setattr(engine, "code_here", lambda: "commit 0123456789")
-    _, shown = run(*ENDED)
+    _, shown = run(*FOUR)
     assert f"1 of 1 finished before, some or all by {written_by}; this is commit 0123456789" in shown
-
-
-def test_a_killed_worker_is_replaced_and_its_trial_goes_on(here: Path) -> None:
-    outcome, shown = run("seeds=2", "+task.dies_at=1", "workers=1")
-    assert "Type A 2:2 seed 1: its worker died; it is tried again" in shown
-    assert outcome.finished == ("Type A 2:2 seed 0", "Type A 2:2 seed 1")
-    assert outcome.failed == ()
-    assert events(here) == {"began@0": 3, "stepped": 3, "ended": 2}
-    assert "something to say" not in shown
 
 
 def test_a_trial_that_kills_its_workers_is_given_up(here: Path) -> None:
@@ -240,8 +258,10 @@ def saved() -> int:
     return int(file.read_text())
 
 
-def test_a_limit_stops_cleanly_and_the_next_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hour is over as soon as a step is done, however slow the machine is."""
+def test_a_limit_stops_cleanly_and_the_next_run_goes_on_also_after_its_parent_was_killed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The hour is over as soon as a step is done, however slow the machine is.
     hour = SimpleNamespace(
         monotonic=lambda: time.monotonic() + 3600 * bool(events(here)["stepped"]), sleep=time.sleep
     )
@@ -252,25 +272,48 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on(here: Path, monkeypatch:
     assert rows() == {}
     stopped_at = saved()
     assert stopped_at > 0
+
+    with subprocess.Popen([sys.executable, "-m", "retsweep", *TOY, *LONG]) as parent:
+        try:
+            until(lambda: events(here)["stepped"] == 2 or parent.poll() is not None)
+            (running,) = ledger().entries()
+        finally:
+            parent.kill()
+    assert running.worker is not None
+    until(lambda: not alive(running.worker["pid"]), seconds=10)
+
+    # Not by the heartbeat: with this grace the next command would wait for days.
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 10**6)
     hurry()
-    second, _ = run(*LONG)
-    assert (second.ending, second.left) == ("done", ())
+    last, _ = run(*LONG)
+    assert (last.ending, last.finished, last.left) == ("done", ("Type A 2:2",), ())
     assert rows()[0]["first_step"] == stopped_at
+    assert events(here) == {"began@0": 1, f"began@{stopped_at}": 2, "stepped": 3, "ended": 1}
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
-)
-def test_a_signal_stops_cleanly(
-    here: Path, capsys: pytest.CaptureFixture[str], number: int, code: int, said: str
-) -> None:
-    with meanwhile(lambda over: sends(number, lambda: events(here)["stepped"], over)):
-        assert main([*TOY, *LONG]) == code
+def test_sigterm_stops_cleanly(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with meanwhile(lambda over: sends(signal.SIGTERM, lambda: events(here)["stepped"], over)):
+        assert main([*TOY, *LONG]) == 143
     shown = capsys.readouterr().out
     assert "stopping: workers save what they have (again to kill them)" in shown
-    assert f"{said}: 1 of 1 runs are left; the same command goes on" in shown
+    assert "terminated: 1 of 1 runs are left; the same command goes on" in shown
     assert saved() > 0
     assert events(here)["ended"] == 0
+    (entry,) = ledger().entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+
+def test_ctrl_c_while_a_worker_starts_reaches_that_worker(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(Worker):
+        def __init__(self, *arguments: Any) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(engine, "Worker", Interrupted)
+    assert main([*TOY, *LONG]) == 130
+    assert "interrupted: 1 of 1 runs are left; the same command goes on" in capsys.readouterr().out
     (entry,) = ledger().entries()
     assert (entry.state, entry.attempt) == ("waiting", 0)
 
@@ -291,37 +334,6 @@ def test_a_second_signal_kills(here: Path) -> None:
     assert (killed.state, again.state) == ("lost", "waiting")
     assert killed.worker is not None
     assert not alive(killed.worker["pid"])
-
-
-def test_a_signal_while_a_worker_starts_reaches_that_worker(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupted(engine.Worker):
-        def __init__(self, *arguments: Any) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            super().__init__(*arguments)
-
-    monkeypatch.setattr(engine, "Worker", Interrupted)
-    outcome, _ = run(*LONG, "seeds=2", "workers=1")
-    assert (outcome.ending, len(outcome.left)) == ("interrupted", 2)
-    assert events(here)["ended"] == 0
-
-
-def test_a_killed_parent_takes_its_workers_along(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with subprocess.Popen([sys.executable, "-m", "retsweep", *TOY, *LONG]) as parent:
-        try:
-            until(lambda: events(here)["stepped"] or parent.poll() is not None)
-            (running,) = ledger().entries()
-        finally:
-            parent.kill()
-    assert running.worker is not None
-    until(lambda: not alive(running.worker["pid"]), seconds=10)
-    # Not by the heartbeat: with this grace the next command would wait for days.
-    monkeypatch.setattr(storage, "GRACE_SECONDS", 10**6)
-    hurry()
-    outcome, _ = run(*LONG)
-    assert outcome.finished == ("Type A 2:2",)
-    assert events(here) == {"began@0": 2, "stepped": 2, "ended": 1}
 
 
 def test_a_storage_that_fails_on_the_way_is_one_line(
