@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Precision = Literal["fp32", "bf16"]
+#: Of the logits of one batch in float32; about three such tensors are alive at once.
+LOGITS_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ def safe_exp(value: float) -> float:
         return math.exp(value)
     except OverflowError:
         return math.inf
+
+
+def affordable_batch(batch: int, time: int, vocabulary: int) -> int:
+    """``batch`` windows of ``time`` targets, or as many as LOGITS_BYTES hold (one at least): how many
+    are read at once changes no likelihood but in its rounding, and hardly the time that it takes."""
+    return max(1, min(batch, LOGITS_BYTES // (4 * time * vocabulary)))
 
 
 def negative_log_likelihood(

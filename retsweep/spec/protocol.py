@@ -21,6 +21,7 @@ class Evaluation:
     train_ppl: Literal["slice", "whole", "first_batches"] = "slice"
     train_batches: PositiveInt = 40
     batch: PositiveInt = 64
+    """Windows read at once; fewer where their logits would take too much memory."""
     every: NonNegativeInt = 0
     """Optimiser steps between validation passes during training; 0 for none but the last, after the
     last step, which there always is."""

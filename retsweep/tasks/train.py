@@ -159,12 +159,11 @@ class _Training:
             yield self.batches.batch_at(*divmod(index, accumulate))
 
     def likelihood(self, model: nn.Module, text: Any) -> Likelihood:
-        from retsweep.evaluate.perplexity import negative_log_likelihood
+        from retsweep.evaluate.perplexity import affordable_batch, negative_log_likelihood
 
-        protocol = self.spec.protocol
-        return negative_log_likelihood(
-            model, text, protocol.evaluation.batch, self.workspace.device, protocol.precision
-        )
+        protocol, scale = self.spec.protocol, self.spec.scale
+        batch = affordable_batch(protocol.evaluation.batch, scale.context, scale.vocabulary)
+        return negative_log_likelihood(model, text, batch, self.workspace.device, protocol.precision)
 
     def windows(self, split: str) -> Any:
         return _windows(self.corpus.splits[split].tokens, self)

@@ -13,6 +13,7 @@ import datasets
 import pytest
 
 from retsweep.data.corpus import documents
+from retsweep.data.folder import TextFolder
 from retsweep.data.hub import HubCorpus
 from retsweep.data.network import require_hub
 from retsweep.data.tokenizers import Gpt2
@@ -76,6 +77,14 @@ def test_folder_and_hub_give_the_same_text(
     assert asked == [(("some/where", "raw"), {"cache_dir": str(tmp_path / "datasets")})]
 
 
+def test_a_label_tells_the_source_but_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = tmp_path.name
+    assert corpus().label == "wiki"
+    assert corpus(tmp_path / "tokenised").label == "wiki:tokenised"
+    assert [TextFolder(path=path).label for path in (f"{tmp_path}/", ".", "a/..")] == [f"text:{name}"] * 3
+
+
 @pytest.mark.usefixtures("offline")
 def test_no_network_is_one_line_at_once(tmp_path: Path) -> None:
     for read, key in (
@@ -84,7 +93,8 @@ def test_no_network_is_one_line_at_once(tmp_path: Path) -> None:
     ):
         start = time.perf_counter()
         with pytest.raises(
-            SpecError, match=rf"cannot be reached; give a folder with .*{key}\.path=FOLDER"
+            SpecError,
+            match=rf"cannot be reached; give a folder with .*{key}\.path=FOLDER.* HF_HUB_OFFLINE=1 if it was",
         ) as error:
             read()
         assert time.perf_counter() - start < 10

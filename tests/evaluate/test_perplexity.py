@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from retsweep.evaluate.perplexity import Likelihood, mean_batch_perplexity, negative_log_likelihood
+from retsweep.evaluate.perplexity import (
+    LOGITS_BYTES,
+    Likelihood,
+    affordable_batch,
+    mean_batch_perplexity,
+    negative_log_likelihood,
+)
 
 VOCABULARY = 11
 
@@ -72,6 +78,14 @@ def test_batches_change_nothing_but_rounding(tokens: np.ndarray[Any, Any]) -> No
         assert result.targets == 100
         assert result.nats == pytest.approx(results[0].nats, rel=1e-6)
     assert negative_log_likelihood(Toy(), windows, batch=3) == results[1]
+
+
+def test_large_logits_mean_small_batches() -> None:
+    assert affordable_batch(64, 63, 512) == 64
+    paper = affordable_batch(64, 127, 50_257)
+    assert 4 <= paper < 64
+    assert 4 * paper * 127 * 50_257 <= LOGITS_BYTES
+    assert affordable_batch(64, 2048, 200_000) == 1
 
 
 def test_modes_and_gradients_come_back(tokens: np.ndarray[Any, Any]) -> None:
