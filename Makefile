@@ -4,6 +4,7 @@ PYTHON ?= python3
 RUN := $(VENV)/bin/python
 STUDY ?=
 ARGS ?=
+WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup sweep demo table macs figure test lint format wheel clean
@@ -33,8 +34,8 @@ macs: setup ## the 31 published models at paper scale: published against full ag
 figure: setup ## perplexity against MACs (STUDY=name; default: the newest)
 	$(RUN) -m analysis.figure $(STUDY)
 
-test: setup ## the test suite
-	OMP_NUM_THREADS=1 $(RUN) -m pytest
+test: setup ## the test suite, in two processes (WORKERS=n)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup ## ruff, mypy, import-linter
 	$(VENV)/bin/ruff check .
