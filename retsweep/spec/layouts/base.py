@@ -41,6 +41,30 @@ class Layout:
         return self.kind.replace("_", " ").title()
 
 
+@spec
+class DepthLayout(Layout):
+    """Some layers attend, the others do not. ``attention`` layers of attention; None: half of them."""
+
+    attention: int | None = None
+
+    def parts(
+        self, depth: int, known: Mapping[str, LayerSpec]
+    ) -> tuple[tuple[LayerSpec, ...], tuple[LayerSpec, ...]]:
+        """The attention layers and the others. Raises SpecError if ``depth`` does not hold them."""
+        count = depth // 2 if self.attention is None else self.attention
+        in_range("layout.attention", count, 0, depth, "attention layers of scale.layers")
+        return (pick(known, "attention"),) * count, (pick(known, self.mixer),) * (depth - count)
+
+    def ar_ratio(self, layers: tuple[LayerSpec, ...], heads: int) -> str:
+        """The report's k:(layers-k), not reduced, with "1:0" and "0:1" at the ends."""
+        if {layer.heads_by_kind(heads) for layer in layers} - {(heads, 0), (0, heads)}:
+            return super().ar_ratio(layers, heads)  # some layer is neither all attention nor all other
+        attention = sum(layer.heads_by_kind(heads)[0] for layer in layers) // heads
+        if attention in (0, len(layers)):
+            return "1:0" if attention else "0:1"
+        return f"{attention}:{len(layers) - attention}"
+
+
 def uniform_architecture(layers: tuple[LayerSpec, ...], heads: int) -> str | None:
     """The name of a network whose layers are all alike and not hybrid; None for any other."""
     kinds = {layer.kind for layer in layers}
@@ -61,10 +85,3 @@ def in_range(key: str, value: int, low: int, high: int, what: str) -> None:
     """Raises SpecError unless ``low <= value <= high``."""
     if not low <= value <= high:
         raise SpecError(f"{key}={value} is out of range; accepted: {low} to {high} ({what})")
-
-
-def layer_ratio(attention: int, depth: int) -> str:
-    """The report's k:(layers-k), with "1:0" and "0:1" at the ends."""
-    if attention in (0, depth):
-        return "1:0" if attention else "0:1"
-    return f"{attention}:{depth - attention}"
