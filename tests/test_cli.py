@@ -123,3 +123,17 @@ def test_a_run_from_the_command_line_and_its_exit_codes(
     assert "1 of 1 finished before" in shown
     assert not (folder / "outputs").exists()
     assert not (folder / "runs/single-toy-tiny-corrected/study.db").exists()
+
+
+def test_a_corpus_shorter_than_one_chunk_is_told_before_anything_starts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RETSWEEP_CACHE", str(folder / "cache"))
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.txt").write_text("hi\n")
+    words = ["scale=tiny", "corpus=text", f"corpus.path={folder}", "tokenizer=bytes", "tracker=none"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "its train split has 3 tokens, scale.context=31 needs 32" in said
+    assert said.count("\n") == 1
+    assert not (folder / "runs").exists()

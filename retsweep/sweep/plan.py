@@ -6,11 +6,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import RunSpec
 from retsweep.spec.identity import spec_hash
 from retsweep.sweep.variants import Run, Wanted
+
+if TYPE_CHECKING:
+    from retsweep.data.prepare import TokenisedCorpus
 
 #: What stands for the data of a run that reads none.
 NO_DATA = ""
@@ -62,7 +65,7 @@ def plan(wanted: Wanted) -> dict[str, Planned]:
 
 def identify(runs: Iterable[Run], cache: Path) -> dict[str, Planned]:
     """:func:`plan` for given runs."""
-    data: dict[tuple[Any, Any, int], str] = {}
+    data: dict[tuple[Any, Any, int], TokenisedCorpus] = {}
     planned: dict[str, Planned] = {}
     for run in runs:
         data_hash = _data_hash(run.spec, cache, data)
@@ -73,12 +76,13 @@ def identify(runs: Iterable[Run], cache: Path) -> dict[str, Planned]:
     return planned
 
 
-def _data_hash(spec: RunSpec, cache: Path, known: dict[tuple[Any, Any, int], str]) -> str:
+def _data_hash(spec: RunSpec, cache: Path, known: dict[tuple[Any, Any, int], TokenisedCorpus]) -> str:
     if not spec.task.reads_data:
         return NO_DATA
+    from retsweep.data.prepare import prepare, require_chunk
+
     key = (spec.corpus, spec.tokenizer, spec.scale.vocabulary)
     if key not in known:
-        from retsweep.data.prepare import prepare
-
-        known[key] = prepare(*key, cache).data_hash
-    return known[key]
+        known[key] = prepare(*key, cache)
+    require_chunk(known[key], spec.scale.context)
+    return known[key].data_hash
