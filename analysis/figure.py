@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis import command
 from analysis.aggregate import Line
 from analysis.columns import contexts
-from analysis.rows import TableError, find_study, read_rows, write_atomically
+from analysis.rows import TableError, read_rows, write_atomically
 from analysis.table import Table, build
 
 METRIC = "valid_ppl"
@@ -146,17 +147,8 @@ def _finite(value: Any) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command: 0, or 1 with one line on standard error."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        print("usage: python -m analysis.figure [STUDY]", file=sys.stderr)
-        return 2
-    try:
-        for path in write(find_study(arguments[0] if arguments else None)):
-            print(path)
-    except TableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """The command: its exit code."""
+    return command.run("analysis.figure", arguments, lambda study: print(*write(study), sep="\n"))
 
 
 if __name__ == "__main__":

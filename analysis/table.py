@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis import command
 from analysis.aggregate import COSTS, DESCRIPTION, MIXED, PROVENANCE, Line, is_quality, lines_of
 from analysis.columns import cost_columns, quality_columns
 from analysis.macs import convention_notes
 from analysis.order import put_in_order, unnamed
 from analysis.render import TERMINAL_WIDTH, Section, markdown, needed_width, terminal, tex
-from analysis.rows import Row, TableError, find_study, read_rows, write_atomically
+from analysis.rows import Row, read_rows, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -179,16 +180,8 @@ def _column_order(lines: Sequence[Line]) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command: 0, or 1 with one line on standard error."""
-    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
-        print("usage: python -m analysis.table [STUDY]", file=sys.stderr)
-        return 2
-    try:
-        show(write(find_study(arguments[0] if arguments else None)))
-    except TableError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """The command: its exit code."""
+    return command.run("analysis.table", arguments, lambda study: show(write(study)))
 
 
 if __name__ == "__main__":
