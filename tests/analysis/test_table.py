@@ -211,7 +211,7 @@ def test_a_damaged_row_is_one_line(tmp_path, capsys):
     assert main([str(folder)]) == 1
     assert "row.json is damaged" in capsys.readouterr().err
     (folder / "trials" / "0000" / "row.json").write_text(json.dumps({"x": 1}))
-    with pytest.raises(TableError, match="no variant_hash"):
+    with pytest.raises(TableError, match="it has no variant_hash"):
         write(folder)
 
 
