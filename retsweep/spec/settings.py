@@ -29,8 +29,8 @@ class Settings:
     """Folder of tokenised corpora; None for ~/.cache/retsweep."""
     workers: PositiveInt | None = None
     """Local worker processes; None for one a core, or one a GPU."""
-    seeds: PositiveInt = 1
-    """How many seeds a variant gets, counted up from ``seed``."""
+    seeds: PositiveInt | None = None
+    """How many seeds a variant gets, counted up from ``seed``; None: as the sweep says, else one."""
     retries: NonNegativeInt = 1
     """How often a trial whose worker died is tried again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -15,6 +15,7 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
+from retsweep.sweep import planfile
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, cache_folder, plan
 from retsweep.sweep.storage import StorageLost, check_folder, check_reachable, storage_url
@@ -34,7 +35,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     wanted = wanted_from(read(arguments), _overrides(arguments))
     console = Console(highlight=False, soft_wrap=True)
     try:
-        outcome = sweep(wanted, console, began)
+        outcome = sweep(wanted, console, began, arguments)
     except StorageLost as error:
         print(f"retsweep: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -43,9 +44,9 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     return tell(outcome, wanted, folder, console)
 
 
-def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
-    """Carries out everything wanted, as far as time and signals let it. Raises SpecError, before
-    anything is written, and StorageLost."""
+def sweep(wanted: Wanted, console: Console, began: float, arguments: Sequence[str] = ()) -> Outcome:
+    """Carries out everything wanted, as far as time and signals let it; ``arguments`` are what asked
+    for it. Raises SpecError, before anything is written, and StorageLost."""
     settings = wanted.settings
     chosen = places(settings)
     folder = Path(settings.runs) / wanted.study
@@ -60,6 +61,7 @@ def sweep(wanted: Wanted, console: Console, began: float) -> Outcome:
         raise SpecError(
             f"{folder} cannot be made: {error.strerror}; runs=FOLDER names another place"
         ) from error
+    planfile.note(folder, wanted.sweep, arguments, planned)
     job = Job(
         runs=planned,
         url=url,

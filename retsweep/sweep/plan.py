@@ -21,10 +21,12 @@ NO_DATA = ""
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with the identity of its data."""
+    """A run with the identity of its data. ``said``: what the sweep calls its variant, each time
+    that it lists it, with the place in the list."""
 
     run: Run
     data_hash: str
+    said: tuple[tuple[int, Mapping[str, str]], ...] = ()
 
     @property
     def spec(self) -> RunSpec:
@@ -67,12 +69,16 @@ def identify(runs: Iterable[Run], cache: Path) -> dict[str, Planned]:
     """:func:`plan` for given runs."""
     data: dict[tuple[Any, Any, int], TokenisedCorpus] = {}
     planned: dict[str, Planned] = {}
-    for run in runs:
+    for place, run in enumerate(runs):
         data_hash = _data_hash(run.spec, cache, data)
         key = spec_hash(run.spec, data_hash)
-        known = planned.setdefault(key, Planned(run, data_hash))
-        if known.run.reference and not run.reference:  # a member of the sweep is no mere reference
-            planned[key] = Planned(dataclasses.replace(known.run, reference=False), data_hash)
+        known = planned.get(key)
+        if known is None:
+            planned[key] = Planned(run, data_hash, ((place, run.said),))
+            continue
+        # A member of the sweep is no mere reference.
+        own = dataclasses.replace(known.run, reference=known.run.reference and run.reference)
+        planned[key] = Planned(own, data_hash, (*known.said, (place, run.said)))
     return planned
 
 

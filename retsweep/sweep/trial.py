@@ -99,7 +99,7 @@ def frame(planned: Planned, device: str) -> dict[str, Any]:
     row = describe(planned.spec, planned.data_hash, device)
     if planned.run.reference:
         row["reference"] = True
-    return {**row, **costs(planned.spec)}
+    return {**row, **planned.run.extra, **costs(planned.spec)}
 
 
 def one_line(error: BaseException) -> str:

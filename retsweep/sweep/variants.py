@@ -1,54 +1,54 @@
-"""From a command line to the list of runs: the sweep's blocks times seeds, each checked.
-
-A block of ``conf/sweep/*.yaml`` maps keys to a value, a list (each member in turn) or
-``{from, below}`` (counting up); the product of its keys is its variants. The command line wins:
-a key that it gives is taken away from the sweep, and a group's choice with all that is below it.
-"""
+"""From a command line to the list of runs: the sweep's variants times seeds, each checked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from retsweep.spec import RunSpec, Settings, SpecError
-from retsweep.spec.compose import choices, compose
+from retsweep.spec.compose import compose
 from retsweep.spec.configs import run_sections, set_values, without_sweep
 from retsweep.spec.load import load, load_resolved, resolve, sweep_section
-
-#: What a sweep's section may hold.
-SECTION = ("name", "variants", "references")
+from retsweep.sweep import blocks
+from retsweep.sweep.blocks import Variant, is_group, key_of
 
 
 @dataclass(frozen=True)
 class Run:
     """One run that is wanted. ``config`` is its resolved config as plain data; ``label`` its name
-    on the screen; ``reference`` marks a line to compare with, not a member of the sweep."""
+    on the screen; ``reference`` marks a line to compare with, not a member of the sweep. ``said``
+    is what the sweep calls its variant; ``extra`` are columns that its row gets as they are."""
 
     spec: RunSpec
     label: str
     reference: bool
     config: Mapping[str, Any]
+    said: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Wanted:
     """Everything a command asks for: the runs (equal ones are listed as often as they were asked
-    for), how to carry them out, and the study's name."""
+    for; the first seed of every variant comes before the second of any), how to carry them out,
+    the study's name, and that of the sweep ("single" for a run of its own)."""
 
     runs: tuple[Run, ...]
     settings: Settings
     study: str
+    sweep: str = "single"
 
 
 @dataclass(frozen=True)
-class _Variant:
-    values: tuple[tuple[str, Any], ...]
-    reference: bool
+class Loaded:
+    """A variant, checked: its run with the first seed."""
 
-    def __str__(self) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.values)
+    variant: Variant
+    spec: RunSpec
+    tree: Mapping[str, Any]
 
 
 def wanted(overrides: Sequence[str]) -> Wanted:
@@ -62,120 +62,80 @@ def wanted_from(config: Any, overrides: Sequence[str]) -> Wanted:
     if section is None:
         tree = resolve(config)
         spec, settings = load_resolved(tree)
-        runs = tuple(_seeded(spec, tree, settings.seeds, reference=False, suffix=""))
+        runs = _seeded([Loaded(Variant(()), spec, tree)], settings.seeds or 1)
         return Wanted(runs, settings, settings.study or _study_name("single", spec))
     return _sweep(config, section, list(overrides))
 
 
 def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wanted:
     composer = _Composer(config, overrides)
-    loaded: list[tuple[_Variant, RunSpec, Mapping[str, Any]]] = []
-    for variant in _variants(section, {_key(override) for override in overrides}):
+    loaded: list[Loaded] = []
+    settings: Settings | None = None
+    for variant in blocks.variants(section, {key_of(override) for override in overrides}):
         try:
             tree = composer.tree(variant)
             spec, settings = load_resolved(tree)
         except SpecError as error:
             raise SpecError(f"variant {variant}: {error}" if str(variant) else str(error)) from error
-        loaded.append((variant, spec, tree))
-    if not loaded:
+        loaded.append(Loaded(variant, spec, tree))
+    if settings is None:
         raise SpecError("the sweep lists no variants; accepted: sweep.variants, a list of blocks")
-    labels = _labels([(variant, spec) for variant, spec, _ in loaded])
-    runs = tuple(
-        run
-        for (variant, spec, tree), suffix in zip(loaded, labels, strict=True)
-        for run in _seeded(spec, tree, settings.seeds, reference=variant.reference, suffix=suffix)
-    )
-    return Wanted(
-        runs, settings, settings.study or _study_name(str(section.get("name", "sweep")), load(config)[0])
-    )
+    # Seeds are for what is random: a count is the same with each.
+    suggested = blocks.seeds(section) if loaded[0].spec.task.reads_data else 1
+    name = str(section.get("name", "sweep"))
+    study = settings.study or _study_name(name, load(config)[0])
+    return Wanted(_seeded(loaded, settings.seeds or suggested), settings, study, name)
 
 
 class _Composer:
     """Composes variants, as seldom as it can: Hydra takes a fifth of a second each time.
 
-    Only choices of groups need Hydra. Values are set on a config that was composed for the same
-    choices, and that no variant with other keys has touched.
+    Only choices of groups need Hydra. Values are set on a copy of what it composed for the choices.
     """
 
     def __init__(self, config: Any, overrides: list[str]) -> None:
         self._overrides = overrides
-        self._known: dict[tuple[object, ...], Any] = {((), ()): config}
+        self._known: dict[tuple[object, ...], Any] = {(): without_sweep(copy.deepcopy(config))}
 
-    def tree(self, variant: _Variant) -> Mapping[str, Any]:
+    def tree(self, variant: Variant) -> Mapping[str, Any]:
         """The variant's resolved config. Raises SpecError."""
-        groups = tuple((key, value) for key, value in variant.values if _is_group(key))
-        values = {key: value for key, value in variant.values if not _is_group(key)}
-        place = (groups, tuple(values))
-        if place not in self._known:
+        groups = tuple((key, value) for key, value in variant.values if is_group(key))
+        values = {key: value for key, value in variant.values if not is_group(key)}
+        if groups not in self._known:
             chosen = [f"{key}={value}" for key, value in groups]
-            self._known[place] = without_sweep(compose([*chosen, *self._overrides]))
-        set_values(self._known[place], values)
-        return resolve(self._known[place])
+            self._known[groups] = without_sweep(compose([*chosen, *self._overrides]))
+        config = copy.deepcopy(self._known[groups])
+        set_values(config, values)
+        return resolve(config)
 
 
-def _variants(section: Mapping[str, Any], taken: set[str]) -> Iterator[_Variant]:
-    if not isinstance(section, Mapping):
-        raise SpecError(
-            f"sweep={section!r} is not a sweep; known: {', '.join(choices('sweep'))} (+sweep=NAME)"
+def _seeded(loaded: Sequence[Loaded], seeds: int) -> tuple[Run, ...]:
+    """The runs, seed by seed: whoever stops half way has whole tables of fewer seeds."""
+    names = labels(loaded)
+    return tuple(
+        Run(
+            one.spec.with_seed(one.spec.seed + offset),
+            f"{name} seed {one.spec.seed + offset}" if seeds > 1 else name,
+            one.variant.reference,
+            {**run_sections(one.tree), "seed": one.spec.seed + offset},
+            one.variant.said,
         )
-    for key in section:
-        if key not in SECTION:
-            raise SpecError(f"unknown key 'sweep.{key}'; accepted: {', '.join(SECTION)}")
-    for part in ("variants", "references"):
-        for block in section.get(part) or ():
-            if not isinstance(block, Mapping):
-                raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
-            kept = {
-                str(key): _values(str(key), value)
-                for key, value in block.items()
-                if not _is_taken(key, taken)
-            }
-            for values in product(*kept.values()):
-                yield _Variant(tuple(zip(kept, values, strict=True)), part == "references")
+        for offset in range(seeds)
+        for one, name in zip(loaded, names, strict=True)
+    )
 
 
-def _is_taken(key: str, taken: set[str]) -> bool:
-    """Whether the command line speaks about ``key`` or about a group that it is part of."""
-    return key in taken or any(key.startswith(f"{group}.") for group in taken if _is_group(group))
-
-
-def _values(key: str, value: Any) -> list[Any]:
-    if isinstance(value, Mapping):
-        if set(value) != {"from", "below"} or not all(type(end) is int for end in value.values()):
-            raise SpecError(
-                f"sweep: {key}={dict(value)} is not accepted; accepted: {{from: int, below: int}}"
-            )
-        return list(range(value["from"], value["below"]))
-    return list(value) if isinstance(value, list) else [value]
-
-
-def _key(override: str) -> str:
-    """The config key that an override of the command line is about."""
-    return override.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
-def _is_group(key: str) -> bool:
-    return "." not in key and bool(choices(key))
-
-
-def _seeded(
-    spec: RunSpec, tree: Mapping[str, Any], seeds: int, *, reference: bool, suffix: str
-) -> Iterator[Run]:
-    name = spec.layout.architecture(spec.layers, spec.scale.heads) + suffix
-    config = run_sections(tree)
-    for seed in range(spec.seed, spec.seed + seeds):
-        label = f"{name} seed {seed}" if seeds > 1 else name
-        yield Run(spec.with_seed(seed), label, reference, {**config, "seed": seed})
-
-
-def _labels(variants: Sequence[tuple[_Variant, RunSpec]]) -> list[str]:
-    """What to add to each architecture's name so that no two variants look alike."""
-    names = [spec.layout.architecture(spec.layers, spec.scale.heads) for _, spec in variants]
+def labels(loaded: Sequence[Loaded]) -> list[str]:
+    """Architectures, with what the sweep calls the variant where it says something, and with all that
+    a variant sets where different runs would still look alike."""
+    names = [one.spec.layout.architecture(one.spec.layers, one.spec.scale.heads) for one in loaded]
+    said = [", ".join(one.variant.said.values()) for one in loaded]
+    names = [f"{name} [{words}]" if words else name for name, words in zip(names, said, strict=True)]
+    distinct = {(name, one.spec) for name, one in zip(names, loaded, strict=True)}
+    alike = Counter(name for name, _ in distinct)
     return [
-        f" ({', '.join(f'{k}={v}' for k, v in variant.values)})"
-        if len({spec for (_, spec), other in zip(variants, names, strict=True) if other == name}) > 1
-        else ""
-        for (variant, _), name in zip(variants, names, strict=True)
+        f"{name} ({', '.join(f'{k}={v}' for k, v in one.variant.values)})" if alike[name] > 1 else name
+        for name, one in zip(names, loaded, strict=True)
     ]
 
 

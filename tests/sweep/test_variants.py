@@ -6,7 +6,8 @@ import pytest
 
 from retsweep.spec import SpecError, load_spec
 from retsweep.sweep.plan import NO_DATA, identify
-from retsweep.sweep.variants import Wanted, _key, wanted, wanted_from
+from retsweep.sweep.blocks import key_of
+from retsweep.sweep.variants import Wanted, wanted, wanted_from
 
 TOY = ("~task", "+task._target_=tests.sweep.toy.Toy")
 
@@ -113,4 +114,4 @@ def test_a_sweep_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize(("override", "key"), [("a.b=1", "a.b"), ("++a=b=c", "a"), ("~task", "task")])
 def test_the_key_of_an_override(override: str, key: str) -> None:
-    assert _key(override) == key
+    assert key_of(override) == key

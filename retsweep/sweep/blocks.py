@@ -1,0 +1,104 @@
+"""The blocks of ``conf/sweep/*.yaml``, multiplied out into variants.
+
+A block maps keys to a value, a list (each member in turn) or ``{from, below}`` (counting up); the
+product of its keys is its variants. ``as`` says in words what a block's variants are (``{ladder:
+published, step: causal mask}``); it changes no run and stands in the study's plan.json. With
+``across`` every variant is combined with every variant of those blocks. The command line wins: a
+key that it gives is taken away, and a group's choice with all that is below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from retsweep.spec import SpecError
+from retsweep.spec.compose import choices
+
+#: What a sweep's section may hold.
+SECTION = ("name", "seeds", "across", "variants", "references")
+WORDS = "as"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """``values`` are set on the config, ``said`` is what its blocks call it."""
+
+    values: tuple[tuple[str, Any], ...]
+    reference: bool = False
+    said: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.values)
+
+    def over(self, other: Variant) -> Variant:
+        """Both at once; where they speak about one key, this one counts."""
+        values = tuple({**dict(other.values), **dict(self.values)}.items())
+        return Variant(values, self.reference, {**other.said, **self.said})
+
+
+def variants(section: Mapping[str, Any], taken: set[str]) -> list[Variant]:
+    """Every variant of a sweep's section, references last. ``taken``: the keys that the command
+    line speaks about. Raises SpecError."""
+    if not isinstance(section, Mapping):
+        raise SpecError(
+            f"sweep={section!r} is not a sweep; known: {', '.join(choices('sweep'))} (+sweep=NAME)"
+        )
+    for key in section:
+        if key not in SECTION:
+            raise SpecError(f"unknown key 'sweep.{key}'; accepted: {', '.join(SECTION)}")
+    own = list(_blocks(section, "variants", taken))
+    across = list(_blocks(section, "across", taken)) or [Variant(())]
+    return [variant.over(other) for variant in own for other in across] + [
+        Variant(variant.values, True, variant.said) for variant in _blocks(section, "references", taken)
+    ]
+
+
+def seeds(section: Mapping[str, Any]) -> int:
+    """How many seeds the sweep gives a variant where nobody says otherwise."""
+    count = section.get("seeds", 1)
+    if type(count) is not int or count < 1:
+        raise SpecError(f"sweep.seeds={count!r} is not accepted; accepted: a whole number from 1")
+    return count
+
+
+def key_of(override: str) -> str:
+    """The config key that an override of the command line is about."""
+    return override.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def is_group(key: str) -> bool:
+    return "." not in key and bool(choices(key))
+
+
+def _blocks(section: Mapping[str, Any], part: str, taken: set[str]) -> Iterator[Variant]:
+    for block in section.get(part) or ():
+        if not isinstance(block, Mapping):
+            raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
+        said = block.get(WORDS, {})
+        if not isinstance(said, Mapping) or not all(isinstance(word, str) for word in said.values()):
+            raise SpecError(f"sweep.{part}: as={said!r} is not accepted; accepted: names with words")
+        kept = {
+            str(key): _values(str(key), value)
+            for key, value in block.items()
+            if key != WORDS and not _is_taken(str(key), taken)
+        }
+        for values in product(*kept.values()):
+            yield Variant(tuple(zip(kept, values, strict=True)), False, dict(said))
+
+
+def _is_taken(key: str, taken: set[str]) -> bool:
+    """Whether the command line speaks about ``key`` or about a group that it is part of."""
+    return key in taken or any(key.startswith(f"{group}.") for group in taken if is_group(group))
+
+
+def _values(key: str, value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        if set(value) != {"from", "below"} or not all(type(end) is int for end in value.values()):
+            raise SpecError(
+                f"sweep: {key}={dict(value)} is not accepted; accepted: {{from: int, below: int}}"
+            )
+        return list(range(value["from"], value["below"]))
+    return list(value) if isinstance(value, list) else [value]
