@@ -11,6 +11,7 @@ that leaks (``mask: leaky``) and xPos that scales queries and keys alike (``xpos
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -44,6 +45,9 @@ class AttentionSpec(LayerSpec):
     @property
     def leaky(self) -> bool:
         return self.mask == "leaky"
+
+    def causal(self) -> AttentionSpec:
+        return dataclasses.replace(self, mask="causal")
 
     def columns(self) -> dict[str, Any]:
         return {"position": self.position}

@@ -13,6 +13,7 @@ are normalised and gated before it, as in a layer of their own:
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
@@ -53,6 +54,9 @@ class HybridSpec(LayerSpec):
     @property
     def leaky(self) -> bool:
         return self.attention.leaky or self.mixer.leaky
+
+    def causal(self) -> HybridSpec:
+        return dataclasses.replace(self, attention=self.attention.causal(), mixer=self.mixer.causal())
 
     def columns(self) -> dict[str, Any]:
         inner = self.mixer.columns()

@@ -100,6 +100,12 @@ class LayerSpec:
         """Whether the layer lets a position see later ones, on purpose."""
         return False
 
+    def causal(self) -> LayerSpec:
+        """The same layer, which the same weights fit, without the leak: itself if it has none."""
+        if self.leaky:
+            raise NotImplementedError(f"{type(self).__name__}.causal")
+        return self
+
     def columns(self) -> dict[str, Any]:
         """What the layer adds to a row: any of ``position``, ``hybrid_form``, ``start`` ..."""
         return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,9 +11,10 @@ from retsweep.spec.base import SpecError
 from retsweep.spec.base import spec as make_spec
 from retsweep.spec.run import RunSpec
 from retsweep.tasks.base import InterruptedRun, Workspace
+from retsweep.tasks.evaluation import Evaluation
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from retsweep.data.batches import TrainBatches
     from retsweep.data.prepare import TokenisedCorpus
@@ -68,12 +68,18 @@ class _Training:
         outcome = self.train(model, math.log(references["unigram_valid_ppl"]))
         columns = outcome_columns(outcome)
         if outcome.status == "ok":
-            perplexities = self.perplexities(model)
-            if not all(map(math.isfinite, perplexities.values())):
-                # The last update broke the weights, and no further step was there to show it.
-                columns["status"], perplexities = f"diverged@{outcome.steps}", {}
-            columns |= perplexities
-        return {**columns, **references}
+            # A run that had ended before this process began was validated by the one before.
+            valid = self.validations[-1] if self.validations else None
+            perplexities = self.evaluation.perplexities(model, valid)
+            if all(map(math.isfinite, perplexities.values())):
+                columns |= perplexities | self.evaluation.causal(model)
+            else:  # The last update broke the weights, and no further step was there to show it.
+                columns["status"] = f"diverged@{outcome.steps}"
+        return {**columns, **self.evaluation.best(outcome, columns), **references}
+
+    @property
+    def evaluation(self) -> Evaluation:
+        return Evaluation(self.spec, self.workspace, self.corpus, self.batches)
 
     @property
     def steps(self) -> int:
@@ -94,7 +100,7 @@ class _Training:
         from retsweep.train.loop import Interrupted, train
 
         def validate(model: nn.Module) -> float:
-            found = self.likelihood(model, self.windows("valid"))
+            found = self.evaluation.likelihood(model, self.evaluation.windows("valid"))
             self.validations.append(found)
             return found.nats / found.targets
 
@@ -115,71 +121,6 @@ class _Training:
             )
         except Interrupted as interrupted:
             raise InterruptedRun(str(interrupted)) from interrupted
-
-    # ---- evaluation --------------------------------------------------------------------------
-    def perplexities(self, model: nn.Module) -> dict[str, float]:
-        """train, valid and test: perplexity, and bits per byte of the text of the targets."""
-        columns = self.train_perplexity(model)
-        # A run that had ended before this process began was validated by the one before.
-        valid = self.validations[-1] if self.validations else self.likelihood(model, self.windows("valid"))
-        columns |= _columns("valid", valid, self.corpus.splits["valid"].target_bytes)
-        test = self.likelihood(model, self.windows("test"))
-        return columns | _columns("test", test, self.corpus.splits["test"].target_bytes)
-
-    def train_perplexity(self, model: nn.Module) -> dict[str, float]:
-        """As ``protocol.evaluation.train_ppl`` defines it."""
-        kind = self.spec.protocol.evaluation.train_ppl
-        if kind == "slice":
-            part = self.corpus.train_slice
-            return _columns("train", self.likelihood(model, _windows(part.tokens, self)), part.target_bytes)
-        if kind == "whole":
-            text = self.batches.windows()
-            text_bytes = sum(self.bytes_of(targets) for _, targets in text)
-            return _columns("train", self.likelihood(model, text), text_bytes)
-        return self.published_train_perplexity(model)
-
-    def published_train_perplexity(self, model: nn.Module) -> dict[str, float]:
-        """exp(mean loss of the first training batches)."""
-        from retsweep.evaluate.perplexity import mean_batch_perplexity
-
-        batches = list(self.first_batches())
-        perplexity = mean_batch_perplexity(
-            model, batches, device=self.workspace.device, precision=self.spec.protocol.precision
-        )
-        targets = sum(targets.numel() for _, targets in batches)
-        text_bytes = sum(self.bytes_of(targets.numpy()) for _, targets in batches)
-        bits = math.log2(perplexity) * targets / text_bytes
-        return {"train_ppl": perplexity, "train_bits_per_byte": bits}
-
-    def first_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The first ``train_batches`` micro-batches of the first epoch, or all that it has."""
-        accumulate = self.spec.protocol.accumulate
-        available = self.batches.steps_per_epoch * accumulate
-        for index in range(min(self.spec.protocol.evaluation.train_batches, available)):
-            yield self.batches.batch_at(*divmod(index, accumulate))
-
-    def likelihood(self, model: nn.Module, text: Any) -> Likelihood:
-        from retsweep.evaluate.perplexity import affordable_batch, negative_log_likelihood
-
-        protocol, scale = self.spec.protocol, self.spec.scale
-        batch = affordable_batch(protocol.evaluation.batch, scale.context, scale.vocabulary)
-        return negative_log_likelihood(model, text, batch, self.workspace.device, protocol.precision)
-
-    def windows(self, split: str) -> Any:
-        return _windows(self.corpus.splits[split].tokens, self)
-
-    def bytes_of(self, targets: Any) -> int:
-        return int(self.corpus.splits["train"].byte_lengths[targets].sum())
-
-
-def _windows(tokens: Any, training: _Training) -> Any:
-    from retsweep.data.batches import windows
-
-    return windows(tokens, training.spec.scale.context)
-
-
-def _columns(name: str, found: Likelihood, text_bytes: int) -> dict[str, float]:
-    return {f"{name}_ppl": found.perplexity, f"{name}_bits_per_byte": found.bits_per_byte(text_bytes)}
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def test_a_row_has_its_columns_and_the_model_has_learnt(run, spec_of):
         "last_loss",
         "best_valid_ppl",
         "best_step",
+        "best_test_ppl",
         *MEASURED,
         *(f"{split}_{what}" for split in ("train", "valid", "test") for what in ("ppl", "bits_per_byte")),
         "unigram_valid_ppl",
@@ -166,6 +167,7 @@ def test_the_best_is_kept_and_the_last_step_is_validated_once(run, spec_of, tmp_
     row = run(spec)
     assert len(asked) == 2 + (3 if every else 1)  # train, test, and valid after steps 10, 20, 30 or 30
     assert (row["best_step"], row["best_valid_ppl"]) == (30, row["valid_ppl"])
+    assert row["best_test_ppl"] == row["test_ppl"]
     assert checkpoint.load_weights(build(spec), tmp_path / "best.pt") == 30
     again = run(spec)  # it had ended, so nothing was validated while it was trained
     assert numbers(again) == numbers(row)
