@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.published import counterpart, retformers
@@ -19,29 +19,50 @@ DESCRIPTION = [
     *("context", "params", "learning_rate", "precision", "leaky", "reference"),
     *("protocol", "scale", "task", "corpus", "tokenizer"),
     *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
-    *("schedule", "warmup", "clip"),
+    *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking", "decay"),
+    *("mask", "final_norm", "branches", "model_start", "placement", "draw"),
+    *("tuned_from", "match", "match_target"),
 ]
 #: Columns in which the runs of a line may differ without being different models.
 PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"]
 RUN_COLUMNS = {"seed", "status", "error"}
+#: Numbers of the single run of which a mean says nothing.
+NO_MEAN = {"best_step"}
 COSTS = ("macs_", "state_bytes_")
 #: Properties of the corpus, the same for every run on it.
 CORPUS_LINES = ("unigram_", "bigram_")
 #: Between the values of a column in which the runs of one line differ.
 MIXED = "; "
-QUALITY = ("_ppl", "_bits_per_byte")
+QUALITY = ("_ppl_", "_bits_per_byte_")
 
 
 def is_quality(column: str) -> bool:
     """Whether the column says how good the model is, so that divergence makes it infinite."""
-    return (column.endswith(QUALITY) or "_ppl_" in column) and not column.startswith(
-        (*CORPUS_LINES, "report_")
+    says_so = any(name in f"{column}_" for name in QUALITY)
+    return says_so and not column.startswith((*CORPUS_LINES, "report_"))
+
+
+def is_leaky(line: Mapping[str, Any]) -> bool:
+    """Whether positions of the model (a row or a line) see later ones: its perplexity is then no
+    likelihood, and the line stands on no front and in no ranking."""
+    return bool(line.get("leaky"))
+
+
+def may_rank(line: Mapping[str, Any], column: str = "valid_ppl") -> bool:
+    """Whether the line may stand on a front or in a ranking by ``column``: no leaky one, none that
+    is only a reference, none that diverged."""
+    value = line.get(column)
+    return (
+        not is_leaky(line)
+        and not line.get("reference")
+        and isinstance(value, (int, float))
+        and math.isfinite(value)
     )
 
 
 def is_measured(column: str, values: Sequence[Any]) -> bool:
     """Whether seeds can differ in the column: a number that is neither description nor cost."""
-    if column in DESCRIPTION or column in PROVENANCE or column in RUN_COLUMNS:
+    if column in {*DESCRIPTION, *PROVENANCE, *RUN_COLUMNS, *NO_MEAN}:
         return False
     if column.startswith((*COSTS, *CORPUS_LINES)):
         return False
