@@ -51,6 +51,7 @@ def test_the_published_protocol_is_the_published_one():
     spec = load_spec(["protocol=published", "scale=paper"])
     protocol = spec.protocol
     assert (protocol.epochs, protocol.batch, protocol.train_chunks, protocol.shuffle) == (10, 32, 2048, False)
+    assert protocol.evaluation.every == 64  # each epoch
     assert (protocol.learning_rate, protocol.schedule, protocol.warmup) == (1e-3, "constant", 0.0)
     assert (protocol.weight_decay, protocol.decay, protocol.clip) == (0.05, "everything", None)
     assert (protocol.beta1, protocol.beta2, protocol.precision) == (0.9, 0.999, "fp32")

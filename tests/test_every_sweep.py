@@ -15,15 +15,15 @@ TOY = ("~task", "+task._target_=tests.sweep.toy.Toy")
 def test_every_variant_loads_and_has_a_name_of_its_own(name: str) -> None:
     found = wanted([f"+sweep={name}", *TOY])
     planned = identify(found.runs, None)  # type: ignore[arg-type]  # the toy reads no data
-    assert len(planned) == len(found.runs), "the sweep lists a variant twice"
+    listed = {(key, tuple(said.items())) for key, one in planned.items() for _, said in one.said}
+    assert len(listed) == len(found.runs), "the sweep lists a variant twice under one name"
     labels = [run.label for run in found.runs]
     assert len(set(labels)) == len(labels)
     assert found.study.startswith(f"{name}-"), "a sweep's name is that of its file"
 
 
 @pytest.mark.parametrize("name", choices("sweep"))
-def test_every_sweep_fits_the_paper_and_the_tiny_scale(name: str) -> None:
-    for scale in ("paper", "tiny"):
-        assert {run.spec.scale.name for run in wanted([f"+sweep={name}", f"scale={scale}", *TOY]).runs} == {
-            scale
-        }
+@pytest.mark.parametrize("scale", [["scale=paper"], ["scale=tiny", "scale.layers=12", "scale.heads=8"]])
+def test_every_sweep_fits_12_layers_of_8_heads_at_any_width(name: str, scale: list[str]) -> None:
+    found = wanted([f"+sweep={name}", *scale, *TOY])
+    assert {f"scale={run.spec.scale.name}" for run in found.runs} == {scale[0]}

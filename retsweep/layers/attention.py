@@ -50,7 +50,7 @@ class AttentionSpec(LayerSpec):
         return dataclasses.replace(self, mask="causal")
 
     def columns(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return {"position": self.position, "mask": self.mask}
 
     def check(self, shape: Shape) -> None:
         check_position(self.kind, self.position, shape.head_dim)
@@ -136,6 +136,11 @@ class Attention(Mixer):
             batch, self.heads, 0, self.dk, device=device or like.device, dtype=dtype or like.dtype
         )
         return AttentionState(empty, empty)
+
+    def weights(self, x: Tensor) -> Tensor:
+        """What each position n takes of each m: (batch, h, n, m), rows that sum to 1."""
+        q, k, _ = self._project(x, start=0)
+        return self._attend(q, k, torch.eye(x.shape[1]).to(q).expand(*q.shape[:2], -1, -1))
 
     def naive(self, x: Tensor) -> Tensor:
         q, k, v = (y.unflatten(-1, (self.heads, self.dk)).transpose(1, 2) for y in self.qkv(x).chunk(3, -1))

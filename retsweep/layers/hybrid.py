@@ -62,7 +62,7 @@ class HybridSpec(LayerSpec):
         inner = self.mixer.columns()
         positions = dict.fromkeys((self.attention.position, inner.get("position", self.attention.position)))
         own = {"hybrid_form": self.form, "hybrid_decays": self.decays, "position": "+".join(positions)}
-        return {**inner, **own}
+        return {**inner, "mask": self.attention.mask, **own}
 
     def check(self, shape: Shape) -> None:
         k, rest = self.split(shape.heads)

@@ -42,7 +42,15 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
         "warmup": spec.protocol.warmup,
         "weight_decay": spec.protocol.weight_decay,
         "clip": spec.protocol.clip,
+        "beta2": spec.protocol.beta2,
+        "weight_decay_of": spec.protocol.decay,
+        "shuffle": spec.protocol.shuffle,
+        "train_chunks": spec.protocol.train_chunks,  # None: all of the corpus
+        "chunking": spec.protocol.chunking,
         "dropout": spec.model.dropout,
+        "final_norm": spec.model.final_norm,
+        "model_start": spec.model.start,
+        "branches": spec.model.branches,
         "leaky": spec.leaky,
         "protocol": spec.protocol.name,
         "scale": spec.scale.name,
@@ -53,6 +61,7 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
         data = {"corpus": spec.corpus.label, "tokenizer": spec.tokenizer.name, "data_hash": data_hash}
     return {
         **columns,
+        **spec.layout.columns(),
         **_layer_columns(spec),
         **data,
         "git_commit": git_commit(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,12 +130,19 @@ def labels(loaded: Sequence[Loaded]) -> list[str]:
     names = [one.spec.layout.architecture(one.spec.layers, one.spec.scale.heads) for one in loaded]
     said = [", ".join(one.variant.said.values()) for one in loaded]
     names = [f"{name} [{words}]" if words else name for name, words in zip(names, said, strict=True)]
-    distinct = {(name, one.spec) for name, one in zip(names, loaded, strict=True)}
-    alike = Counter(name for name, _ in distinct)
-    return [
-        f"{name} ({', '.join(f'{k}={v}' for k, v in one.variant.values)})" if alike[name] > 1 else name
-        for name, one in zip(names, loaded, strict=True)
-    ]
+    return [f"{name}{_apart(one, name, names, loaded)}" for name, one in zip(names, loaded, strict=True)]
+
+
+def _apart(one: Loaded, name: str, names: Sequence[str], loaded: Sequence[Loaded]) -> str:
+    """What ``one`` sets otherwise than its namesakes that are other runs; "" without any."""
+    namesakes = [other for other, known in zip(loaded, names, strict=True) if known == name]
+    if all(other.spec == one.spec for other in namesakes):
+        return ""
+    own = dict(one.variant.values)
+    missing = object()
+    others = [dict(other.variant.values) for other in namesakes]
+    differing = [key for key in own if any(other.get(key, missing) != own[key] for other in others)]
+    return f" ({', '.join(f'{key}={own[key]}' for key in differing)})" if differing else ""
 
 
 def _study_name(sweep: str, spec: RunSpec) -> str:

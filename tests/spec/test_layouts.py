@@ -15,6 +15,7 @@ from retsweep.layers.none import NoneSpec
 from retsweep.spec import SpecError, load_spec
 from retsweep.spec.layer import LayerSpec
 from retsweep.spec.layouts.pattern import Pattern
+from retsweep.spec.layouts.placed import Placed
 from retsweep.spec.layouts.type_a import TypeA
 from retsweep.spec.layouts.type_b import TypeB
 from retsweep.spec.layouts.type_c import TypeC
@@ -102,3 +103,27 @@ def test_a_layout_names_the_mixer_that_stands_beside_attention() -> None:
     assert all_attention.layout.ar_ratio(all_attention.layers, 8) == "1:0"
     with pytest.raises(SpecError, match="unknown layer 'retnet'; known: attention, hybrid, msr, none"):
         load_spec(["layout.mixer=retnet"])
+
+
+@given(depth=DEPTH, data=st.data(), placement=st.sampled_from(["interleaved", "spread", "random"]))
+def test_placed_holds_the_ratio_wherever_attention_sits(depth: int, data: st.DataObject, placement) -> None:
+    attention = data.draw(st.integers(0, depth))
+    layers = Placed(attention=attention, placement=placement).stack(depth, 8, KNOWN)
+    assert sorted(layer.letter for layer in layers) == ["A"] * attention + ["R"] * (depth - attention)
+
+
+@pytest.mark.parametrize(
+    ("placement", "draw", "pattern"),
+    [
+        ("interleaved", 0, "ARARARRRRRRR"),
+        ("spread", 0, "RRARRRARRRAR"),
+        ("random", 0, "RRRARRRRAARR"),
+        ("random", 1, "RARRRARARRRR"),
+    ],
+)
+def test_where_placed_puts_three_of_twelve(placement, draw: int, pattern: str) -> None:
+    layout = Placed(attention=3, placement=placement, draw=draw)
+    layers = layout.stack(12, 8, KNOWN)
+    assert "".join(layer.letter for layer in layers) == pattern
+    assert layout.columns() == {"placement": placement}
+    assert layout.architecture(layers, 8).endswith("3:9")

@@ -82,7 +82,7 @@ def test_a_row_says_what_was_run(rows: dict[str, Row]) -> None:
 
 def test_epochs_stand_where_no_steps_are_planned() -> None:
     row = describe(load_spec(["protocol=published", "task=count"]), "", "cpu")
-    assert (row["planned_steps"], row["epochs"], row["batch"], row["clip"]) == (None, 10, 32, None)
+    assert (row["planned_steps"], row["epochs"], row["batch"], row["clip"]) == (None, 10, 16, None)
     assert (row["schedule"], row["warmup"], row["dropout"]) == ("constant", 0.0, 0.2)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from retsweep.spec import SpecError, load_spec
-from retsweep.sweep.plan import NO_DATA, identify
 from retsweep.sweep.blocks import key_of
+from retsweep.sweep.plan import NO_DATA, identify
 from retsweep.sweep.variants import Wanted, wanted, wanted_from
 
 TOY = ("~task", "+task._target_=tests.sweep.toy.Toy")

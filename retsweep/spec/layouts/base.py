@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.layer import LayerSpec
@@ -35,6 +35,10 @@ class Layout:
         attention, other = sum(a for a, _ in pairs), sum(o for _, o in pairs)
         common = gcd(attention, other) or 1
         return f"{attention // common}:{other // common}"
+
+    def columns(self) -> dict[str, Any]:
+        """What the layout adds to a row."""
+        return {}
 
     @property
     def title(self) -> str:
