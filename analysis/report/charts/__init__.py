@@ -1,0 +1,1 @@
+"""The data of ``analysis.figures`` drawn for the page: one file a figure, study -> blocks."""

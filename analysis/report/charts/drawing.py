@@ -1,0 +1,177 @@
+"""What all charts of the page share: their look, marks of points, reference lines."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from analysis.columns import number
+from analysis.figures.marks import UNDRAWN
+from analysis.figures.source import Point, Reference
+from analysis.figures.style import FAMILY
+
+#: matplotlib's markers by plotly's names: a family looks the same on paper and on the page.
+SYMBOLS = {
+    **{"*": "star", "P": "cross", "o": "circle", "s": "square", "^": "triangle-up"},
+    **{"D": "diamond", "v": "triangle-down", "X": "x", "<": "triangle-left"},
+}
+#: matplotlib's dash patterns, likewise.
+DASHES = ("solid", "dash", "dot", "dashdot")
+GREY, FAINT, INK = "#5a626b", "#a9b0b8", "#1c1f23"
+AXIS = {
+    "showline": True,
+    "linecolor": "#8b939c",
+    "gridcolor": "#e8ebee",
+    "zeroline": False,
+    "ticks": "outside",
+    "tickcolor": "#8b939c",
+    "automargin": True,
+}
+
+
+def new(x: str, y: str, height: int = 460, **layout: Any) -> Any:
+    """An empty figure; ``x`` and ``y`` are the titles of its axes, ``height`` is in CSS pixels."""
+    from plotly.graph_objects import Figure
+
+    return Figure(
+        layout={
+            "template": "none",
+            "height": height,
+            "margin": {"l": 64, "r": 20, "t": 56, "b": 56},
+            "font": {"family": "system-ui, 'Segoe UI', Arial, 'Liberation Sans', sans-serif", "color": INK},
+            "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+            "hoverlabel": {"align": "left", "bgcolor": "#fff", "font": {"color": INK}},
+            "paper_bgcolor": "#fff",
+            "plot_bgcolor": "#fff",
+            "xaxis": {**AXIS, "title": {"text": x, "standoff": 8}},
+            "yaxis": {**AXIS, "title": {"text": y, "standoff": 8}},
+            **layout,
+        }
+    )
+
+
+def text(value: object) -> str:
+    """``value`` such that plotly, which reads some HTML in its labels, shows it as it is."""
+    return html.escape(str(value), quote=False)
+
+
+def marker(family: str, leaky: bool = False) -> dict[str, Any]:
+    """A family's mark: filled if its points count, hollow if they are leaky."""
+    colour, shape, _ = FAMILY[family]
+    size = 13 if shape == "*" else 9
+    return mark(colour, shape, leaky) | {"size": size}
+
+
+def mark(colour: str, shape: str, hollow: bool = False) -> dict[str, Any]:
+    width = 1.6 if hollow else 0.6
+    line = {"width": width, "color": colour if hollow else "#fff"}
+    return {"symbol": SYMBOLS[shape] + ("-open" if hollow else ""), "color": colour, "size": 9, "line": line}
+
+
+def errors(halves: Sequence[float | None]) -> dict[str, Any]:
+    """Error bars of ``halves``; none where no point has an interval."""
+    known = any(half is not None for half in halves)
+    return {
+        "type": "data",
+        "array": [half or 0 for half in halves],
+        "visible": known,
+        "thickness": 1,
+        "width": 3,
+    }
+
+
+def said(point: Point) -> str:
+    """What a point says when pointed at, beside its numbers."""
+    half = f" ± {number(point.half)}" if point.half is not None else ""
+    runs = f"{point.ok} of {point.n} seeds" if point.ok < point.n else f"{point.n} seed{'s' * (point.n > 1)}"
+    return f"<b>{text(point.label)}</b><br>{number(point.y)}{half}, {runs}{', leaky' if point.leaky else ''}"
+
+
+def is_log(values: Iterable[float]) -> bool:
+    """Whether the values span so much that a linear axis would press most of them together."""
+    finite = [value for value in values if math.isfinite(value) and value > 0]
+    return bool(finite) and max(finite) / min(finite) > 3
+
+
+def fit_y(figure: Any, points: Sequence[Point], lines: Sequence[Reference]) -> float:
+    """Fits the y-axis to what is finite, logarithmic where that spans more than 3. Returns the
+    height at which what diverged is drawn."""
+    shown = [line.y for line in lines if line.label not in UNDRAWN]
+    finite = [point for point in points if math.isfinite(point.y)]
+    high = max([*shown, *(point.y + (point.half or 0) for point in finite)], default=10.0)
+    # an interval may reach below zero; what it says then is that nothing is known
+    floor = 0.5 * min((point.y for point in finite), default=1.0)
+    low = max(floor, min([*shown, *(point.y - (point.half or 0) for point in finite)], default=1.0))
+    if is_log([low, high]):
+        ceiling = float(high * (high / low) ** 0.06)
+        bottom = low / (high / low) ** 0.05
+        figure.update_yaxes(type="log", range=[math.log10(bottom), math.log10(ceiling) + 0.02])
+        figure.update_yaxes(tickformat=",~g", minor={"ticks": "outside"}, dtick="D2")
+        return ceiling
+    step = (high - low) or 0.1 * high
+    ceiling = float(high + 0.07 * step)
+    figure.update_yaxes(range=[low - 0.06 * step, ceiling + 0.03 * step])
+    return ceiling
+
+
+def gone(points: Sequence[Point], ceiling: float) -> dict[str, Any]:
+    """The trace of the points of which a run diverged: crossed, at ``ceiling`` where no finite value
+    is left."""
+    crossed = [point for point in points if point.diverged]
+    return {
+        "name": "a run diverged",
+        "x": [point.x for point in crossed],
+        "y": [min(point.y, ceiling) for point in crossed],
+        "hovertext": [said(point) for point in crossed],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "mode": "markers",
+        "marker": {"symbol": "x-thin", "size": 10, "line": {"width": 2, "color": INK}},
+        "visible": bool(crossed),
+        "showlegend": bool(crossed),
+    }
+
+
+def share_colour(share: float | None) -> str:
+    """Light to dark as attention's share rises: cividis, whose order also holds in grey."""
+    from plotly.colors import sample_colorscale
+
+    return FAINT if share is None else str(sample_colorscale("Cividis", [0.88 * (1 - share)])[0])
+
+
+def share_bar(figure: Any) -> None:
+    """The key to :func:`share_colour`, at the right."""
+    scale = [[step / 10, share_colour(step / 10)] for step in range(11)]
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        showlegend=False,
+        hoverinfo="skip",
+        marker={
+            "color": [0],
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": scale,
+            "showscale": True,
+            "colorbar": {
+                "title": {"text": "share of attention", "side": "right"},
+                "thickness": 12,
+                "outlinewidth": 0,
+            },
+        },
+    )
+
+
+def references(figure: Any, lines: Sequence[Reference]) -> None:
+    """Dotted horizontal lines, each named at the right end."""
+    for line in lines:
+        if line.label in UNDRAWN:
+            continue
+        figure.add_hline(
+            y=line.y,
+            line={"color": FAINT, "width": 1, "dash": "dot"},
+            annotation={"text": text(line.label), "font": {"size": 11, "color": GREY}},
+            annotation_position="top right",
+        )

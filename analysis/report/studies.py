@@ -1,0 +1,113 @@
+"""The studies of one page, and what is to be said of each before its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from analysis.aggregate import MIXED, Line
+from analysis.figures.source import MissingError, Source, open_source
+from analysis.report.blocks import Block, Heading, Part, Words
+from analysis.rows import TableError
+
+KINDS = {
+    "ar_ratio": "ratio of attention to retention",
+    "defects": "defect ladder",
+    "placement": "placement of attention at a fixed ratio",
+    "scaling": "ratio by model size",
+    "context": "ratio by training context",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its place on the page: ``anchor`` begins the ids of what is drawn from it."""
+
+    source: Source
+    anchor: str
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @cached_property
+    def trained(self) -> bool:
+        """Whether any line has a perplexity: a study of counts only has none."""
+        try:
+            self.source.trained()
+        except MissingError:
+            return False
+        return True
+
+    @property
+    def sweep(self) -> str | None:
+        """The sweep as the plan names it, else what the rows vary: nothing says it in old studies."""
+        plan = self.source.plan
+        if plan is not None and plan.sweep:
+            return plan.sweep
+        if len(self.values("d_model")) > 1:
+            return "scaling"
+        return "context" if len(self.values("context")) > 1 else "ar_ratio"
+
+    @property
+    def kind(self) -> str:
+        """What the study varies, in words."""
+        words = KINDS.get(str(self.sweep), str(self.sweep))
+        return words if self.trained else f"{words}, counts only"
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return self.source.lines
+
+    @property
+    def setting(self) -> str:
+        """Protocol, scale and text: what every number of the study stands under."""
+        protocols = " and ".join(map(str, self.values("protocol")))
+        text = [self.source.text] if self.trained else []
+        return "; ".join(
+            [f"{protocols} protocol", f"scale {', '.join(map(str, self.values('scale')))}", *text]
+        )
+
+    @property
+    def data(self) -> str:
+        """The identity of the text: studies share an axis only where they share it."""
+        return MIXED.join(map(str, self.values("data_hash"))) or self.source.text
+
+    def values(self, column: str) -> list[Any]:
+        """What the lines hold in ``column``, each value once, in the table's order."""
+        return list(dict.fromkeys(line[column] for line in self.lines if line.get(column) is not None))
+
+
+def open_studies(folders: Sequence[Path]) -> list[Study]:
+    """Reads the studies. Raises TableError, also if none of them trained anything."""
+    studies = [Study(open_source(folder), f"s{place}") for place, folder in enumerate(folders, start=1)]
+    if not any(study.trained for study in studies):
+        names = ", ".join(study.name for study in studies)
+        raise TableError(
+            f"a report needs a study that was trained, and {names} only counted: "
+            "make table has the counts; python -m analysis.report TRAINED COUNTED shows both on a page"
+        )
+    return studies
+
+
+def each(anchor: str, title: str, studies: Iterable[Study], drawn: Any, intro: tuple[str, ...] = ()) -> Part:
+    """The section of what ``drawn(source, anchor)`` makes of every study. A study that lacks what it
+    needs is named below the others; if all do, the section is a line of the contents."""
+    blocks: list[Block] = []
+    missing: dict[str, list[str]] = {}
+    for study in studies:
+        try:
+            found = drawn(study.source, f"{study.anchor}-{anchor}")
+        except MissingError as error:
+            missing.setdefault(str(error), []).append(study.name)
+            continue
+        blocks += [Heading(study.name, study.setting), *found]
+    if not blocks:
+        return Part(anchor, title, absent="; ".join(missing) or "nothing to draw")
+    if intro:
+        blocks.insert(0, Words(intro))
+    lacking = tuple(f"Not drawn for {', '.join(names)}: {why}." for why, names in missing.items())
+    return Part(anchor, title, (*blocks, *([Words(lacking, quiet=True)] if lacking else [])))
