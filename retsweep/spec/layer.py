@@ -100,6 +100,11 @@ class LayerSpec:
         """Whether the layer lets a position see later ones, on purpose."""
         return False
 
+    @property
+    def fft(self) -> bool:
+        """Whether a form is computed through an FFT, whose rounding reaches earlier positions."""
+        return False
+
     def causal(self) -> LayerSpec:
         """The same layer, which the same weights fit, without the leak: itself if it has none."""
         if self.leaky:
