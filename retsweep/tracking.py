@@ -54,6 +54,7 @@ class TrackedRun:
     """``id`` is the spec hash (a resumed trial goes on in the same W&B run), ``group`` the study.
 
     ``folder`` is the trial's own; offline runs lie in ``folder/wandb`` until ``wandb sync``.
+    ``job_type`` is what W&B groups by within a group: the family of layouts.
     """
 
     id: str
@@ -61,6 +62,7 @@ class TrackedRun:
     group: str
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+    job_type: str | None = None
 
 
 class Tracker(Protocol):
@@ -71,6 +73,9 @@ class Tracker(Protocol):
 
     def row(self, row: Mapping[str, Any]) -> None:
         """The run's finished row."""
+
+    def panels(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Tables and charts by name, of wandb's types: ``make`` is called where wandb may be imported."""
 
     def close(self) -> None:
         """The run is over."""
@@ -123,6 +128,8 @@ class Silence:
     def metrics(self, line: Mapping[str, Any]) -> None: ...
 
     def row(self, row: Mapping[str, Any]) -> None: ...
+
+    def panels(self, make: Callable[[], Mapping[str, Any]]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -187,6 +194,7 @@ def _start_wandb(mode: Mode, run: TrackedRun, project: str, entity: str | None) 
             id=agent_id or run.id,
             name=run.name,
             group=run.group,
+            job_type=run.job_type,
             config=dict(run.config),
             dir=str(run.folder),
             mode=mode,
@@ -241,6 +249,9 @@ class Mirror:
     def row(self, row: Mapping[str, Any]) -> None:
         kept = dict(row)
         self._put(lambda run: run.summary.update(kept))
+
+    def panels(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._put(lambda run: run.log(dict(make())))
 
     def close(self) -> None:
         """Waits, ``close_seconds`` at most, until all of it has been passed on."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec.configs import as_yaml
+from retsweep.sweep.dashboard import grouping
 from retsweep.sweep.files import plain, write_row, write_whole
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.rows import costs, describe
@@ -150,7 +151,11 @@ def _attempt(
 def _tracker(job: Job, planned: Planned, spec_hash: str) -> Iterator[Tracker]:
     folder = job.trial_folder(spec_hash)
     name = f"{planned.run.label} ({spec_hash[:6]})"
-    tracker = job.tracker.open(TrackedRun(spec_hash, name, job.study, folder, planned.run.config))
+    grouped = grouping(planned.spec)
+    config = {**planned.run.config, **grouped}
+    tracker = job.tracker.open(
+        TrackedRun(spec_hash, name, job.study, folder, config, job_type=grouped["family"])
+    )
     try:
         yield tracker
     finally:
