@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.published import counterpart, retformers
-from analysis.rows import Row
+from analysis.rows import Row, TableError
 from analysis.statistics import ci95, mean, median
 
 Line = dict[str, Any]
@@ -19,7 +19,8 @@ DESCRIPTION = [
     *("context", "params", "learning_rate", "precision", "leaky", "reference"),
     *("protocol", "scale", "task", "corpus", "tokenizer"),
     *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
-    *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking", "decay"),
+    *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking"),
+    *("weight_decay_of", "decay", "value_expansion"),
     *("mask", "final_norm", "branches", "model_start", "placement", "draw"),
     *("tuned_from", "match", "match_target"),
 ]
@@ -31,6 +32,8 @@ NO_MEAN = {"best_step"}
 COSTS = ("macs_", "state_bytes_")
 #: Properties of the corpus, the same for every run on it.
 CORPUS_LINES = ("unigram_", "bigram_")
+#: What a perplexity is of.
+DATA = ("corpus", "tokenizer", "data_hash")
 #: Between the values of a column in which the runs of one line differ.
 MIXED = "; "
 QUALITY = ("_ppl_", "_bits_per_byte_")
@@ -57,6 +60,23 @@ def may_rank(line: Mapping[str, Any], column: str = "valid_ppl") -> bool:
         and not line.get("reference")
         and isinstance(value, (int, float))
         and math.isfinite(value)
+    )
+
+
+def refuse_mixed_data(rows: Sequence[Row]) -> None:
+    """Raises TableError, with the columns that differ, if perplexities in ``rows`` are of different
+    text or tokens. One text may go by two names (a folder's is part of what a corpus is called)."""
+    trained = [row for row in rows if any(row.get(column) is not None for column in DATA)]
+    if len({row.get("data_hash") or (row.get("corpus"), row.get("tokenizer")) for row in trained}) < 2:
+        return
+    differ = []
+    for column in DATA:
+        values = dict.fromkeys(str(row.get(column)) for row in trained)
+        if len(values) > 1:
+            differ.append(f"{column} ({', '.join(values)})")
+    raise TableError(
+        f"rows of different data share no table: they differ in {', '.join(differ)}; "
+        "give each corpus and tokenizer a study of its own (study=NAME)"
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any
 from analysis.aggregate import Line
 
 Format = Callable[[Line], str]
+#: Columns of out-of-domain perplexity that a printed table has room for.
+MOST_OOD = 6
 
 
 @dataclass(frozen=True)
@@ -31,13 +33,48 @@ def quality_columns(lines: Sequence[Line]) -> tuple[Column, ...]:
         *([scaled(f"decode\nMMACs\nat {decode:,}", f"macs_decode_{decode}", 1e6)] if decode else []),
         plain("train\nppl", "train_ppl"),
         measured("valid\nppl", "valid_ppl"),
+        measured("valid ppl,\ncausal mask", "valid_ppl_causal_eval"),
         plain("test\nppl", "test_ppl"),
+        *(_best_columns() if _another_step_was_best(lines) else ()),
         plain("valid\nbits/\nbyte", "valid_bits_per_byte"),
+        *_few_ood_columns(lines),
         plain("report\nGMACs", "report_gmacs"),
         plain("report\ntrain\nppl", "report_train_ppl"),
         Column("runs", runs),
     ]
     return _filled(columns, lines)
+
+
+def _another_step_was_best(lines: Sequence[Line]) -> bool:
+    """Whether validation would have chosen another step than the last in some line."""
+    return any(line.get("best_step") not in (None, line.get("steps")) for line in lines)
+
+
+def _best_columns() -> tuple[Column, ...]:
+    return (
+        measured("best\nvalid\nppl", "best_valid_ppl"),
+        plain("its\ntest\nppl", "best_test_ppl"),
+        Column("best\nstep", lambda line: "" if line.get("best_step") is None else str(line["best_step"])),
+    )
+
+
+def ood_columns(lines: Sequence[Line]) -> list[str]:
+    """The out-of-domain perplexities: by domain where the texts have domains, else by file."""
+    known = dict.fromkeys(column for line in lines for column in line if column.startswith("ood_ppl_"))
+    columns = [column for column in known if not column.endswith("_ci95")]
+    domains = [column for column in columns if column.startswith("ood_ppl_domain_")]
+    return domains or columns
+
+
+def _few_ood_columns(lines: Sequence[Line]) -> list[Column]:
+    columns = ood_columns(lines)
+    if len(columns) > MOST_OOD:
+        return []
+    titles = [column.removeprefix("ood_ppl_domain_").removeprefix("ood_ppl_") for column in columns]
+    return [
+        plain(f"{title.replace('_', ' ')}\nppl", column)
+        for title, column in zip(titles, columns, strict=True)
+    ]
 
 
 def cost_columns(lines: Sequence[Line]) -> tuple[Column, ...]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_measured
+from analysis.plan import Plan
 
 LAYOUT_RANK = {"type_a": 1, "type_b": 2, "type_c": 3}
 
@@ -15,11 +16,17 @@ VARIED = ["scale", "protocol", "learning_rate", "precision", "layers", "d_model"
 #: ... these where lines of its own architecture, scale and protocol differ in them ...
 TRAINING = [
     *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
-    *("schedule", "warmup", "clip"),
+    *("schedule", "warmup", "clip", "beta2", "weight_decay_of", "shuffle", "train_chunks", "chunking"),
+    *("final_norm", "model_start", "branches", "match"),
 ]
 #: ... and these only where all that does not tell two lines apart.
-TOLD_APART = ["mixer", "hybrid_form", "position", "pattern"]
+TOLD_APART = ["mixer", "hybrid_form", "mask", "start", "position", "placement", "pattern"]
 SHORT = {
+    "beta2": "β2",
+    "weight_decay_of": "decay of",
+    "train_chunks": "first chunks",
+    "model_start": "start",
+    "final_norm": "final norm",
     "learning_rate": "lr",
     "d_model": "d",
     "planned_steps": "steps",
@@ -29,23 +36,31 @@ SHORT = {
 }
 
 
-def put_in_order(lines: Sequence[Line]) -> list[Line]:
-    """The lines in order, each with a ``label`` no other has; reference lines come last."""
-    labelled = [{"label": label, **line} for label, line in zip(labels(lines), lines, strict=True)]
-    return sorted(labelled, key=_place)
+def put_in_order(lines: Sequence[Line], plan: Plan | None = None) -> list[Line]:
+    """The lines in order, each with a ``label`` no other has; reference lines come last. ``plan``
+    adds what the sweep calls them, and its order where the report has none."""
+    members = plan.members if plan else ()
+    places = {member.variant_hash: place for place, member in reversed(list(enumerate(members)))}
+    labelled = [{"label": label, **line} for label, line in zip(labels(lines, plan), lines, strict=True)]
+    return sorted(labelled, key=lambda line: _place(line, places))
 
 
-def labels(lines: Sequence[Line]) -> list[str]:
-    """The architecture, what varies between ``lines``, and what tells namesakes apart."""
+def labels(lines: Sequence[Line], plan: Plan | None = None) -> list[str]:
+    """The architecture and what the sweep calls the line, or what varies between ``lines``; and
+    what tells namesakes apart."""
     ranked = [line for line in lines if not line.get("reference")]
-    named = [column for column in VARIED if _varies(ranked, column)]
-    found = [_label(line, [*named, *_training(line, lines)]) for line in lines]
-    for column in (*TOLD_APART, *_other_columns(lines)):
+    varied = [column for column in VARIED if _varies(ranked, column)]
+    said = words(plan)
+    found = []
+    for line in lines:
+        called = said.get(str(line.get("variant_hash")))
+        found.append(_bracketed(line, called) if called else named(line, [*varied, *_training(line, lines)]))
+    for column in (*(VARIED if said else ()), *TOLD_APART, *_other_columns(lines)):
         namesakes = _namesakes(found)
         for same in namesakes:
             if len({str(lines[index].get(column)) for index in same}) > 1:
                 for index in same:
-                    found[index] = _label(lines[index], [column], found[index])
+                    found[index] = named(lines[index], [column], found[index])
     for same in _namesakes(found):
         for index in same:
             found[index] += f" #{str(lines[index].get('variant_hash'))[:6]}"
@@ -90,19 +105,34 @@ def _namesakes(found: Sequence[str]) -> list[list[int]]:
     return [same for same in places.values() if len(same) > 1]
 
 
-def _label(line: Line, named: Sequence[str], label: str | None = None) -> str:
-    """``label``, or the architecture, with the ``named`` columns added between its brackets."""
-    parts = [_named(column, line[column]) for column in named if line.get(column) not in (None, "")]
+def words(plan: Plan | None) -> dict[str, str]:
+    """What the sweep calls each variant (by hash), if it does: "published: causal mask". Of several
+    names it is the one of a base, else the first."""
+    found: dict[str, str] = {}
+    for member in plan.members if plan else ():
+        if member.said and (member.variant_hash not in found or member.said.get("step") == "as it is"):
+            found[member.variant_hash] = ": ".join(member.said.values())
+    return found
+
+
+def named(line: Line, columns: Sequence[str], label: str | None = None) -> str:
+    """``label``, or the architecture, with the ``columns`` of the line added between brackets."""
+    parts = [_named(column, line[column]) for column in columns if line.get(column) not in (None, "")]
+    return _bracketed(line, ", ".join(parts), label)
+
+
+def _bracketed(line: Line, details: str, label: str | None = None) -> str:
     label = label if label is not None else str(line.get("architecture", "?"))
-    if not parts:
+    if not details:
         return label
-    details = ", ".join(parts)
     return f"{label[:-1]}, {details})" if label.endswith(")") else f"{label} ({details})"
 
 
 def _named(column: str, value: Any) -> str:
     if isinstance(value, str) and column in (*TOLD_APART, "scale", "protocol", "precision", "schedule"):
         return value
+    if isinstance(value, bool):
+        return f"{'' if value else 'no '}{_short(column)}"
     return f"{_short(column)} {_value(value)}"
 
 
@@ -134,7 +164,7 @@ def _other_columns(lines: Sequence[Line]) -> list[str]:
     ]
 
 
-def _place(line: Line) -> tuple[Any, ...]:
+def _place(line: Line, places: Mapping[str, int]) -> tuple[Any, ...]:
     architecture = str(line.get("architecture", ""))
     layout = str(line.get("layout", ""))
     attention = line.get("attention_heads") or 0
@@ -142,4 +172,6 @@ def _place(line: Line) -> tuple[Any, ...]:
     vanilla = layout in LAYOUT_RANK and not architecture.startswith("Type ")
     rank = 0 if vanilla else LAYOUT_RANK.get(layout, 4)
     # the report opens with the Transformer; below it the share of attention rises
-    return bool(line.get("reference")), rank, -share if vanilla else share, str(line["label"])
+    share = -share if vanilla else share
+    place = places.get(str(line.get("variant_hash")), len(places))
+    return bool(line.get("reference")), rank, share, place, str(line["label"])

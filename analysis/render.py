@@ -38,11 +38,12 @@ class Section:
     references: tuple[Line, ...]
 
 
-def markdown(title: str, sections: Iterable[Section], notes: Iterable[str]) -> str:
-    parts = [f"# {_escape(title, MARKDOWN_ESCAPES)}"]
+def markdown(title: str, sections: Iterable[Section], notes: Iterable[str], level: int = 1) -> str:
+    """``level`` is that of the title's heading; a section with a title of its own is one below."""
+    parts = [f"{'#' * level} {_escape(title, MARKDOWN_ESCAPES)}"]
     for section in sections:
         if section.title:
-            parts.append(f"## {_escape(section.title, MARKDOWN_ESCAPES)}")
+            parts.append(f"#{'#' * level} {_escape(section.title, MARKDOWN_ESCAPES)}")
         parts.append("\n".join(_markdown_rows(section)))
     items = [f"- {_escape(note, MARKDOWN_ESCAPES)}" for note in notes]
     return "\n\n".join([*parts, *(["\n".join(items)] if items else [])]) + "\n"

@@ -163,15 +163,33 @@ def test_a_difference_in_training_that_no_label_shows_is_noted():
     assert not any("same steps" in note for note in build("s", [row(planned_steps=100), transformer()]).notes)
 
 
-def test_perplexities_on_different_data_are_kept_apart():
-    table = build("s", [row(), transformer(corpus="wikitext2", data_hash="e" * 16, bigram_valid_ppl=99.0)])
-    assert [[line["label"] for line in section.lines] for section in table.sections] == [
-        ["Transformer"],
-        ["RetNet"],
-    ]
-    assert table.sections[0].title.startswith("wikitext2, bpe, data eeee")
-    assert [section.references[0]["valid_ppl"] for section in table.sections] == [99.0, 38.4]
-    assert "cannot be compared" in table.notes[0]
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"corpus": "wikitext2", "data_hash": "e" * 16},
+            f"differ in corpus (pydocs, wikitext2), data_hash ({'d' * 16}, {'e' * 16});",
+        ),
+        (
+            {"tokenizer": "bytes", "data_hash": "e" * 16},
+            f"differ in tokenizer (bpe, bytes), data_hash ({'d' * 16}, {'e' * 16});",
+        ),
+        ({"data_hash": "e" * 16}, f"differ in data_hash ({'d' * 16}, {'e' * 16});"),
+    ],
+)
+def test_rows_of_different_data_share_no_table(tmp_path, capsys, columns, words):
+    folder = study(tmp_path / "s", row(), transformer(), row(seed=1, **columns))
+    assert main([str(folder)]) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (folder / "table.csv").exists()
+
+
+def test_counts_read_no_data_and_may_stand_beside_runs():
+    counted = {name: value for name, value in transformer().items() if name not in ("corpus", "tokenizer")}
+    del counted["data_hash"]
+    assert len(build("s", [row(), counted]).lines) == 2
 
 
 def test_one_text_under_two_names_is_one_section():

@@ -1,0 +1,145 @@
+"""The defect ladder: what each step changes, for each model, against the same model as it is.
+
+Every model of a ladder is fitted by itself, all its steps together: the spread between seeds is
+pooled over its steps, not over models, since a leaky Transformer evaluated under a causal mask
+scatters unlike a RetNet. With 12 steps of three seeds that leaves 22 degrees of freedom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.aggregate import Line, is_leaky, lines_of
+from analysis.inference import Estimate, Leaky, Model, NoInference, fit
+from analysis.order import named, put_in_order
+from analysis.plan import Plan
+from analysis.rows import Row
+
+BASE = "as it is"
+#: Columns in which models of one architecture may differ that climb the same ladder ...
+APART = ("hybrid_form", "mixer", "d_model", "context")
+#: ... and, where that leaves several bases (some sweeps vary it on purpose), the last one.
+APART_TOO = (*APART, "learning_rate")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one model. ``estimate`` is the step minus its base in nats, where runs are leaky
+    of their weights under a causal mask; ``as_trained`` is the same difference with the leaky
+    perplexities as they are (no likelihoods), and None where none is leaky. ``why`` says in words
+    what stands in the way of an estimate, ``remark`` what a reader must know of it."""
+
+    ladder: str
+    step: str
+    architecture: str
+    variant_hash: str
+    line: Line
+    base_hash: str | None = None
+    is_base: bool = False
+    leaky: bool = False
+    estimate: Estimate | None = None
+    why: str = ""
+    as_trained: Estimate | None = None
+    remark: str = ""
+
+
+def ladder(rows: Sequence[Row], plan: Plan | None, quantity: str = "valid nll") -> list[Step]:
+    """Every step that has rows, in the order of the sweep; [] for a study that is no ladder.
+
+    The step of a ladder called "as it is" is the base of its other steps. ``architecture`` tells
+    models apart that share one: "Type C 2:6 (direct, lr 0.001)".
+    """
+    if plan is None:
+        return []
+    lines = {line["variant_hash"]: line for line in put_in_order(lines_of(rows), plan)}
+    steps = [
+        Step(
+            ladder=member.said.get("ladder") or plan.sweep or "",
+            step=member.said["step"],
+            architecture=str(lines[member.variant_hash].get("architecture")),
+            variant_hash=member.variant_hash,
+            line=lines[member.variant_hash],
+            is_base=member.said["step"] == BASE,
+            leaky=is_leaky(lines[member.variant_hash]),
+        )
+        for member in plan.members
+        if "step" in member.said and member.variant_hash in lines
+    ]
+    found: dict[int, Step] = {}
+    for places in _models(steps):
+        climbed = _climb([steps[place] for place in places], rows, quantity)
+        found |= dict(zip(places, climbed, strict=True))
+    return [found[place] for place in sorted(found)]
+
+
+def _models(steps: list[Step]) -> list[list[int]]:
+    """The places of each model's steps; models that share an architecture get it told apart."""
+
+    def key(step: Step, columns: Sequence[str]) -> tuple[Any, ...]:
+        return step.ladder, step.architecture, *(str(step.line.get(column)) for column in columns)
+
+    bases = [key(step, APART) for step in steps if step.is_base]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, step in enumerate(steps):
+        columns = APART_TOO if bases.count(key(step, APART)) > 1 else APART
+        groups.setdefault(key(step, columns), []).append(place)
+    for group, places in groups.items():
+        alike = [other for other in groups if other[:2] == group[:2] and len(other) == len(group)]
+        apart = [
+            column
+            for index, column in enumerate(APART_TOO[: len(group) - 2])
+            if len({other[2 + index] for other in alike}) > 1
+        ]
+        for place in places:
+            steps[place] = replace(steps[place], architecture=named(steps[place].line, apart))
+    return list(groups.values())
+
+
+def _climb(steps: Sequence[Step], rows: Sequence[Row], quantity: str) -> list[Step]:
+    """The steps of one model, each against the base among them."""
+    base = next((step for step in steps if step.is_base), None)
+    own = [row for row in rows if row["variant_hash"] in {step.variant_hash for step in steps}]
+    leaky = any(step.leaky for step in steps)
+    counted = _fit(own, quantity, "causal mask")
+    trained = _fit(own, quantity, "as trained") if leaky else ""
+    return [_against(step, base, counted, trained) for step in steps]
+
+
+def _against(step: Step, base: Step | None, counted: Model | str, trained: Model | str) -> Step:
+    if base is None:
+        return replace(step, why=f"no run of the step {BASE!r}")
+    step = replace(step, base_hash=base.variant_hash, remark=_remark(step, base))
+    if step.is_base:
+        return step
+    if step.variant_hash == base.variant_hash:
+        return replace(step, why="the same model: the step does not concern it")
+    estimate, why = _difference(counted, step, base)
+    as_trained = _difference(trained, step, base)[0] if step.leaky or base.leaky else None
+    return replace(step, estimate=estimate, why=why, as_trained=as_trained)
+
+
+def _remark(step: Step, base: Step) -> str:
+    if not (step.leaky or base.leaky):
+        return ""
+    whose = "" if step.leaky and base.leaky else "the step's " if step.leaky else "the base's "
+    return f"{whose}leaky weights, evaluated under a causal mask"
+
+
+def _fit(rows: Sequence[Row], quantity: str, leaky: Leaky) -> Model | str:
+    try:
+        return fit(rows, quantity, leaky)
+    except NoInference as none:
+        return str(none)
+
+
+def _difference(model: Model | str, step: Step, base: Step) -> tuple[Estimate | None, str]:
+    if isinstance(model, str):
+        return None, model
+    if base.variant_hash in model.left_out:
+        return None, f"the base {model.left_out[base.variant_hash]}"
+    try:
+        return model.difference(step.variant_hash, base.variant_hash), ""
+    except NoInference as none:
+        return None, str(none)

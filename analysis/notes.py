@@ -1,0 +1,130 @@
+"""What a reader must know before comparing two lines of a table: the notes below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from analysis.aggregate import COSTS, MIXED, Line, is_leaky
+from analysis.columns import MOST_OOD, ood_columns
+from analysis.order import unnamed
+
+
+def notes_of(lines: Sequence[Line]) -> list[str]:
+    """One sentence or two each, in the order of what they spoil most."""
+    return [*_runs(lines), *_leaky(lines), *_tuned(lines), *_matched(lines), *_differences(lines)]
+
+
+def _runs(lines: Sequence[Line]) -> list[str]:
+    notes = []
+    if any(line["n"] > 1 for line in lines):
+        notes.append("± is half the 95 % confidence interval of the mean over seeds (Student's t).")
+    diverged = [f"{line['label']} ({line['status']})" for line in lines if line["ok"] < line["n"]]
+    if diverged:
+        notes.append(f"Diverged, hence medians with diverged runs as infinite: {'; '.join(diverged)}.")
+    failed = [f"{line['label']} ({line.get('error') or line['status']})" for line in lines if line["failed"]]
+    if failed:
+        notes.append(f"Failed and without a part in any number: {'; '.join(failed)}.")
+    return notes
+
+
+def _leaky(lines: Sequence[Line]) -> list[str]:
+    if not any(is_leaky(line) for line in lines):
+        return []
+    note = (
+        "leaky: a position sees later ones, on purpose; such a perplexity is not a likelihood, and the line "
+        "stands on no front and in no ranking."
+    )
+    if any(line.get("valid_ppl_causal_eval") is not None for line in lines):
+        note += " Under a causal mask: the same weights, evaluated without the leak."
+    return [note]
+
+
+def _tuned(lines: Sequence[Line]) -> list[str]:
+    """Which lines had their learning rate chosen, and from what; nothing where none had."""
+    by_rates: dict[str, list[Line]] = {}
+    for line in lines:
+        if line.get("tuned_from"):
+            by_rates.setdefault(str(line["tuned_from"]), []).append(line)
+    notes = []
+    for rates, tuned in by_rates.items():
+        chosen = _each(lines, tuned, lambda line: f"{line['label']} {_rate(line)}")
+        notes.append(
+            f"Learning rate chosen on validation, with seeds of its own, of {', '.join(rates.split())}: "
+            f"{chosen}."
+        )
+    others = [str(line["label"]) for line in lines if not line.get("tuned_from")]
+    if by_rates and others:
+        notes.append(f"Not tuned: {'; '.join(others)}.")
+    return notes
+
+
+def _rate(line: Line) -> str:
+    rate = line.get("learning_rate")
+    return f"{rate:g}" if isinstance(rate, float) else str(rate)
+
+
+def _matched(lines: Sequence[Line]) -> list[str]:
+    """Which lines had their FFN solved for, and to what it was matched."""
+    what = {"params": "parameters", "macs": "train-forward MACs"}
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        if line.get("match") not in (None, "", "none"):
+            target = line.get("match_target")
+            key = (str(line["match"]), f"{target:,}" if isinstance(target, int) else str(target))
+            groups.setdefault(key, []).append(line)
+    notes = []
+    for (match, target), matched in groups.items():
+        solved = _each(lines, matched, lambda line: f"{line['label']} {line.get('ffn')}")
+        notes.append(
+            f"Matched: the FFN width that comes nearest the Transformer's {what.get(match, match)} "
+            f"({target}): {solved}."
+        )
+    others = [str(line["label"]) for line in lines if line.get("match") in (None, "", "none")]
+    if groups and others:
+        notes.append(f"Not matched: {'; '.join(others)}.")
+    return notes
+
+
+def _each(lines: Sequence[Line], some: Sequence[Line], words: Callable[[Line], str]) -> str:
+    listed = "; ".join(words(line) for line in some)
+    return f"every line ({listed})" if len(some) == len(lines) else listed
+
+
+def _differences(lines: Sequence[Line]) -> list[str]:
+    """In what the lines differ that their labels do not say."""
+    notes = []
+    counts = [line["label"] for line in lines if _costs_differ(line)]
+    if counts:
+        notes.append(f"Costs differ between commits: {'; '.join(counts)}.")
+    notes += [
+        f"Not every line has the same {name} ({values}): a label says so only where lines of its "
+        "architecture differ; table.csv has every line's."
+        for name, values in unnamed(lines).items()
+    ]
+    if len(ood_columns(lines)) > MOST_OOD:
+        notes.append(f"Out of domain: table.csv has all {len(ood_columns(lines))} perplexities of each line.")
+    if any(line.get("report_gmacs") for line in lines):
+        notes.append(
+            "report: Agrawal & Hu (2023), at 12 layers of width 768, one seed; its perplexity is of "
+            "40 training batches of WikiText-2."
+        )
+    for column, what in (
+        ("git_commit", "commits"),
+        ("torch_version", "torch versions"),
+        ("device", "devices"),
+    ):
+        values = _distinct(lines, column)
+        if len(values) > 1:
+            notes.append(f"Mixed {what}: {', '.join(values)}.")
+    return notes
+
+
+def _costs_differ(line: Line) -> bool:
+    """Whether the line's runs were counted differently, so that their values were joined."""
+    costs = (line[column] for column in line if column == "params" or column.startswith(COSTS))
+    return any(isinstance(value, str) for value in costs)
+
+
+def _distinct(lines: Sequence[Line], column: str) -> list[str]:
+    joined = MIXED.join(str(line[column]) for line in lines if line.get(column) is not None)
+    return sorted(set(joined.split(MIXED)) - {""})
