@@ -13,6 +13,7 @@ from retsweep.spec.configs import run_sections, set_values, without_sweep
 from retsweep.spec.load import load, load_resolved, resolve, sweep_section
 from retsweep.sweep import blocks
 from retsweep.sweep.blocks import Variant, is_group, key_of
+from retsweep.sweep.match import matched
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A variant, checked: its run with the first seed."""
+    """A variant, checked: its run with the first seed, and columns that its rows get as they are."""
 
     variant: Variant
     spec: RunSpec
     tree: Mapping[str, Any]
+    extra: Mapping[str, Any]
 
 
 def wanted(overrides: Sequence[str]) -> Wanted:
@@ -59,11 +61,17 @@ def wanted_from(config: Any, overrides: Sequence[str]) -> Wanted:
     """:func:`wanted` for a config that is composed already (from ``overrides``)."""
     section = sweep_section(config)
     if section is None:
-        tree = resolve(config)
-        spec, settings = load_resolved(tree)
-        runs = _seeded([Loaded(Variant(()), spec, tree)], settings.seeds or 1)
-        return Wanted(runs, settings, settings.study or _study_name("single", spec))
+        one, settings = _load(Variant(()), resolve(config))
+        study = settings.study or _study_name("single", one.spec, settings)
+        return Wanted(_seeded([one], settings.seeds or 1), settings, study)
     return _sweep(config, section, list(overrides))
+
+
+def _load(variant: Variant, tree: Mapping[str, Any]) -> tuple[Loaded, Settings]:
+    """The variant of a resolved config, its FFN width solved where ``match`` asks for it."""
+    spec, settings = load_resolved(tree)
+    spec, tree, extra = matched(spec, tree, settings.match, optional=variant.reference)
+    return Loaded(variant, spec, tree, extra), settings
 
 
 def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wanted:
@@ -72,17 +80,16 @@ def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wan
     settings: Settings | None = None
     for variant in blocks.variants(section, {key_of(override) for override in overrides}):
         try:
-            tree = composer.tree(variant)
-            spec, settings = load_resolved(tree)
+            one, settings = _load(variant, composer.tree(variant))
         except SpecError as error:
             raise SpecError(f"variant {variant}: {error}" if str(variant) else str(error)) from error
-        loaded.append(Loaded(variant, spec, tree))
+        loaded.append(one)
     if settings is None:
         raise SpecError("the sweep lists no variants; accepted: sweep.variants, a list of blocks")
     # Seeds are for what is random: a count is the same with each.
     suggested = blocks.seeds(section) if loaded[0].spec.task.reads_data else 1
     name = str(section.get("name", "sweep"))
-    study = settings.study or _study_name(name, load(config)[0])
+    study = settings.study or _study_name(name, load(config)[0], settings)
     return Wanted(_seeded(loaded, settings.seeds or suggested), settings, study, name)
 
 
@@ -118,6 +125,7 @@ def _seeded(loaded: Sequence[Loaded], seeds: int) -> tuple[Run, ...]:
             one.variant.reference,
             {**run_sections(one.tree), "seed": one.spec.seed + offset},
             one.variant.said,
+            one.extra,
         )
         for offset in range(seeds)
         for one, name in zip(loaded, names, strict=True)
@@ -145,5 +153,8 @@ def _apart(one: Loaded, name: str, names: Sequence[str], loaded: Sequence[Loaded
     return f" ({', '.join(f'{key}={own[key]}' for key in differing)})" if differing else ""
 
 
-def _study_name(sweep: str, spec: RunSpec) -> str:
-    return f"{sweep}-{spec.task.name}-{spec.scale.name}-{spec.protocol.name}"
+def _study_name(sweep: str, spec: RunSpec, settings: Settings) -> str:
+    """Matched and tuned runs get studies of their own: no table mixes them with others unasked."""
+    name = f"{sweep}-{spec.task.name}-{spec.scale.name}-{spec.protocol.name}"
+    matching = "" if settings.match == "none" else f"-match_{settings.match}"
+    return f"{name}{matching}{'' if settings.tune.learning_rate is None else '-tuned'}"
