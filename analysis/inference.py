@@ -95,8 +95,11 @@ class Estimate:
 
     @property
     def not_resolved(self) -> str:
-        smallest = percent(self.detectable_percent)
-        return f"not resolved: smallest difference these seeds could have shown {smallest} %"
+        return f"not resolved: {self.smallest}"
+
+    @property
+    def smallest(self) -> str:
+        return f"smallest difference these seeds could have shown {percent(self.detectable_percent)} %"
 
 
 def as_percent(nats: float) -> float:

@@ -212,7 +212,7 @@ def _worded(one: Verdict, estimate: Estimate, p_holm: float) -> Verdict:
     if p_holm < LEVEL:
         words = f"resolved: {size}"
     elif estimate.resolved:
-        words = f"not resolved after Holm: {size}"
+        words = f"not resolved after Holm: {size}; {estimate.smallest}"
     else:
         words = estimate.not_resolved
     words = f"{words}; {one.remark}" if one.remark else words
@@ -225,7 +225,8 @@ def _method(found: Sequence[Verdict], path: str) -> str:
         f"Named before the runs ({path}). Value of a run = variant + seed + residual, the residual variance "
         "pooled over variants; intervals of 95 %, each for itself; p by Holm over the file's "
         f"{tests} tests, those without a result counted; smallest difference: at two-sided 5 % and a "
-        "power of 80 %. A likelihood is of the split's mean negative log-likelihood a token."
+        "power of 80 %. nll: mean negative log-likelihood a token, of which the perplexity's % are drawn; "
+        "lower is better."
     )
 
 
