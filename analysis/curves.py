@@ -35,12 +35,22 @@ def read_metrics(path: Path) -> Curve:
 
 
 def thinned(curve: Sequence[Mapping[str, Any]], points: int = POINTS) -> Curve:
-    """At most about ``points`` of the lines, as they are: the first, the last, every k-th, and
-    those with a validation loss, thinned likewise where they are many."""
+    """At most about ``points`` lines: the first, the last, every k-th, and those with a validation
+    loss, thinned likewise where they are many. ``loss`` becomes the mean since the line before: that
+    of a single step is the noise of its batch."""
     validated = [index for index, line in enumerate(curve) if line.get("valid_loss") is not None]
     kept = set(_every(validated, points // 2))
     kept |= set(_every(range(len(curve)), points - len(kept)))
-    return [curve[index] for index in sorted(kept)]
+    places = sorted(kept)
+    return [
+        {**curve[place], "loss": _mean_loss(curve[before + 1 : place + 1])}
+        for before, place in zip([-1, *places], places, strict=False)
+    ]
+
+
+def _mean_loss(lines: Sequence[Mapping[str, Any]]) -> float | None:
+    losses = [line["loss"] for line in lines if line.get("loss") is not None]
+    return sum(losses) / len(losses) if losses else None
 
 
 def _every(items: Sequence[int], count: int) -> list[int]:
@@ -51,8 +61,8 @@ def _every(items: Sequence[int], count: int) -> list[int]:
 
 
 def csv_of_curves(curves: Iterable[tuple[Row, Sequence[Mapping[str, Any]]]]) -> str:
-    """Runs and their curves as the text of a ``curves.csv``: losses to five digits, an empty cell
-    where the step was not validated."""
+    """Runs and their curves as the text of a ``curves.csv``: losses in nats to five digits, ``loss`` the
+    mean of the steps since the run's line before, an empty cell where a step was not validated."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

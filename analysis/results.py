@@ -23,7 +23,7 @@ from typing import Any
 from analysis import scrub, table
 from analysis.aggregate import has_ended
 from analysis.curves import PUBLISHED_CURVES, Curve, csv_of_curves, read_metrics
-from analysis.plan import PLAN, read_plan
+from analysis.plan import PLAN, Plan, read_plan
 from analysis.rows import PUBLISHED_ROWS, Row, TableError, csv_of, find_study, read_rows, write_atomically
 
 RESULTS = Path("results")
@@ -50,12 +50,13 @@ class Standing:
         return "; ".join(said)
 
 
-def publish(study: Path, target: Path, partial: bool = False) -> list[Path]:
-    """Writes the study's files into ``target`` and returns them. Raises TableError, and leaves
-    ``target`` as it was, for a study that is unfinished (unless ``partial``) or published already."""
+def publish(study: Path, target: Path, partial: bool = False) -> tuple[list[Path], str]:
+    """Writes the study's files into ``target``: the files, and what was not drawn, in words. Raises
+    TableError, and leaves ``target`` as it was, for a study that is unfinished (unless ``partial``)
+    or published already."""
     if not (study / "trials").is_dir():
         raise TableError(f"{study} is no study that ran here (it has no trials/): nothing to publish")
-    rows = in_order(read_rows(study))
+    rows = in_order(read_rows(study), read_plan(study))
     standing = standing_of(study, rows)
     if not partial and standing.finished < standing.wanted:
         raise TableError(f"{study}: {standing.line}; --partial publishes it as it stands")
@@ -64,14 +65,15 @@ def publish(study: Path, target: Path, partial: bool = False) -> list[Path]:
         staged = Path(staging) / target.name  # the table's title is its folder's name
         staged.mkdir()
         _write(study, staged, rows, standing)
+        undrawn = _draw(staged)
         _check(staged)
-        return _replace(staged, target)
+        return _replace(staged, target), undrawn
 
 
-def in_order(rows: Sequence[Row]) -> list[Row]:
-    """The rows as the table has its lines, those of a line by seed."""
+def in_order(rows: Sequence[Row], plan: Plan | None = None) -> list[Row]:
+    """The rows as the table has its lines, those of a line by seed. Raises TableError."""
     places: dict[str, int] = {}
-    for place, line in enumerate(table.build("", rows).lines):
+    for place, line in enumerate(table.build("", rows, plan).lines):
         places.setdefault(str(line.get("variant_hash")), place)
     return sorted(rows, key=lambda row: (places.get(row["variant_hash"], len(places)), row["seed"]))
 
@@ -124,6 +126,17 @@ def _write(study: Path, folder: Path, rows: Sequence[Row], standing: Standing) -
         page = folder / "table.md"
         title, _, rest = page.read_text(encoding="utf-8").partition("\n")
         write_atomically(page, f"{title}\n\n**Unfinished: {standing.line}.**\n{rest}".encode())
+
+
+def _draw(folder: Path) -> str:
+    """The figures of the published rows and curves, as SVG: why some, or all, are missing."""
+    from analysis.figures.__main__ import write
+
+    try:
+        _, missing = write(folder)
+    except TableError as error:  # a study of counts, or no matplotlib
+        return f"no figures: {str(error).replace(f'{folder}: ', '')}"
+    return "; ".join(f"not drawn: {name} ({reason})" for name, reason in missing.items())
 
 
 def scrubbed(row: Row) -> Row:
@@ -224,8 +237,8 @@ def main(arguments: Sequence[str]) -> int:
         if not re.fullmatch(r"\w[\w.-]*", named[1]):
             raise TableError(f"NAME {named[1]!r} is no plain name; accepted: letters, digits, '_', '-', '.'")
         study = find_study(named[0])
-        for path in publish(study, RESULTS / named[1], partial="--partial" in arguments):
-            print(path)
+        files, undrawn = publish(study, RESULTS / named[1], partial="--partial" in arguments)
+        print(*files, *([undrawn] if undrawn else []), sep="\n")
     except TableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ import pytest
 
 from analysis import scrub
 from analysis.curves import csv_of_curves, read_metrics, thinned
+from analysis.plan import read_plan
 from analysis.results import in_order, main, publish, standing_of
 from analysis.rows import TableError, read_rows
 from analysis.table import build
@@ -21,6 +22,12 @@ from tests.analysis.rows import row, study, transformer, type_x
 
 #: A value of every kind that a row may hold, and text that csv has to quote.
 ODD = {"epochs": None, "clip": 1.0, "reference": True, "branches": 'a, "b"\nc', "loss_nan": math.nan}
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures have tests of their own, and take seconds."""
+    monkeypatch.setattr("analysis.results._draw", lambda folder: "")
 
 
 def metrics(folder: Path, steps: int = 350, valid_every: int = 50) -> None:
@@ -65,19 +72,19 @@ def by_run(rows: list[dict[str, Any]]) -> dict[Any, str]:
 
 
 # ---- there and back --------------------------------------------------------------------------
-def test_rows_come_back_equal_and_give_the_same_table(tmp_path):
+def test_rows_come_back_equal_and_give_the_same_table(tmp_path, undrawn):
     folder, target = planned(finished(tmp_path / "runs" / "s")), tmp_path / "results" / "s"
     publish(folder, target)
     rows = read_rows(target)
     assert by_run(rows) == by_run(read_rows(folder))
     assert len(rows) == 8
-    ours, theirs = build("s", read_rows(folder)), build("s", rows)
+    ours, theirs = build("s", read_rows(folder), read_plan(folder)), build("s", rows, read_plan(target))
     assert ours.frame().equals(theirs.frame())
     assert ours.notes == theirs.notes
     assert (target / "table.csv").read_text() == ours.frame().to_csv(index=False, lineterminator="\n")
 
 
-def test_order_is_the_tables_then_the_seed_whatever_the_folders_are_called(tmp_path):
+def test_order_is_the_tables_then_the_seed_whatever_the_folders_are_called(tmp_path, undrawn):
     folder = finished(tmp_path / "a")
     publish(folder, tmp_path / "one" / "name")
     for place, trial in enumerate(sorted((folder / "trials").iterdir(), reverse=True)):
@@ -93,7 +100,7 @@ def test_order_is_the_tables_then_the_seed_whatever_the_folders_are_called(tmp_p
     assert found == [(architecture, seed) for architecture in architectures for seed in (0, 1)]
 
 
-def test_publishing_again_replaces_and_takes_old_figures_away(tmp_path):
+def test_publishing_again_replaces_and_takes_old_figures_away(tmp_path, undrawn):
     target = tmp_path / "results" / "s"
     publish(finished(tmp_path / "s"), target)
     (target / "old.svg").write_text("<svg/>")
@@ -114,8 +121,9 @@ def test_no_file_names_the_machine(tmp_path):
     path = next((folder / "trials").glob("*/row.json"))
     error = f"FileNotFoundError: {folder}/x.pt"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "error": error}))
-    written = publish(folder, tmp_path / "results" / "s", partial=True)
-    for file in written:
+    files, _ = publish(folder, tmp_path / "results" / "s", partial=True)
+    assert any(file.suffix == ".svg" for file in files)
+    for file in files:
         text = file.read_text()
         assert str(tmp_path) not in text, file.name
         assert scrub.private_in(text) == [], file.name
@@ -128,7 +136,7 @@ def test_no_file_names_the_machine(tmp_path):
     )
 
 
-def test_a_file_that_would_name_it_stops_the_publication(tmp_path, monkeypatch):
+def test_a_file_that_would_name_it_stops_the_publication(tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr("analysis.results.scrubbed", dict)
     folder = finished(tmp_path / "s")
     path = next((folder / "trials").glob("*/row.json"))
@@ -139,7 +147,7 @@ def test_a_file_that_would_name_it_stops_the_publication(tmp_path, monkeypatch):
 
 
 # ---- unfinished ------------------------------------------------------------------------------
-def test_an_unfinished_study_is_refused_and_says_so_where_it_is_published(tmp_path):
+def test_an_unfinished_study_is_refused_and_says_so_where_it_is_published(tmp_path, undrawn):
     folder = planned(finished(tmp_path / "s"))
     shutil.rmtree(folder / "trials" / "0007")
     line = "7 of 8 runs finished; without a row: Transformer seed 0"
@@ -175,7 +183,7 @@ def test_a_failed_run_is_no_finished_one(tmp_path):
 
 
 # ---- curves ----------------------------------------------------------------------------------
-def test_curves_are_thin_keep_their_ends_and_what_was_validated(tmp_path):
+def test_curves_are_thin_keep_their_ends_and_what_was_validated(tmp_path, undrawn):
     publish(finished(tmp_path / "s"), tmp_path / "results" / "s")
     with (tmp_path / "results" / "s" / "curves.csv").open(newline="") as file:
         points = list(csv.DictReader(file))
@@ -191,7 +199,12 @@ def test_curves_are_thin_keep_their_ends_and_what_was_validated(tmp_path):
         assert max(later - one for one, later in pairwise(steps)) <= 12
         validated = [int(point["step"]) for point in curve if point["valid_loss"]]
         assert validated == [50, 100, 150, 200, 250, 300, 350]
-        assert float(curve[-1]["loss"]) == pytest.approx(6.0 / 350**0.1, rel=1e-4)
+        last = range(steps[-2] + 1, 351)
+        assert float(curve[0]["loss"]) == 6.0
+        assert float(curve[-1]["loss"]) == pytest.approx(
+            sum(6.0 / step**0.1 for step in last) / len(last), rel=1e-4
+        )
+        assert float(curve[-1]["valid_loss"]) == pytest.approx(6.0 / 350**0.1 + 0.1, rel=1e-4)
 
 
 def test_thinning_bounds_a_curve_that_is_validated_at_every_step():
@@ -220,15 +233,22 @@ def test_metrics_may_end_in_half_a_line_but_not_be_damaged(tmp_path):
         read_metrics(path)
 
 
-def test_a_study_of_counts_has_no_curves(tmp_path):
-    folder = study(tmp_path / "s", row(), transformer())
-    files = publish(folder, tmp_path / "results" / "s")
-    assert "curves.csv" not in {path.name for path in files}
+def test_a_study_of_counts_has_neither_curves_nor_fronts(tmp_path):
+    counts = [
+        {key: value for key, value in made.items() if "ppl" not in key and "bits_per" not in key}
+        for made in (row(), transformer())
+    ]
+    folder = study(tmp_path / "s", *counts)
+    files, words = publish(folder, tmp_path / "results" / "s")
+    names = {path.name for path in files}
+    assert "curves.csv" not in names
+    assert "pareto.svg" not in names
+    assert "pareto" in words
     assert in_order(read_rows(folder))[0]["architecture"] == "Transformer"
 
 
 # ---- the command -----------------------------------------------------------------------------
-def test_the_command(tmp_path, monkeypatch, capsys):
+def test_the_command(tmp_path, monkeypatch, capsys, undrawn):
     monkeypatch.chdir(tmp_path)
     finished(tmp_path / "runs" / "mine")
     assert main(["mine", "ar_ratio"]) == 0
