@@ -22,7 +22,7 @@ DESCRIPTION = [
     *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking"),
     *("weight_decay_of", "decay", "value_expansion"),
     *("mask", "final_norm", "branches", "model_start", "placement", "draw"),
-    *("tuned_from", "match", "match_target"),
+    *("tuned_from", "tuned_steps", "match", "match_target"),
 ]
 #: Columns in which the runs of a line may differ without being different models.
 PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from analysis.aggregate import COSTS, MIXED, Line, is_leaky
 from analysis.columns import MOST_OOD, ood_columns
@@ -45,22 +45,13 @@ def _tuned(lines: Sequence[Line]) -> list[str]:
     for line in lines:
         if line.get("tuned_from"):
             by_rates.setdefault(str(line["tuned_from"]), []).append(line)
-    notes = []
-    for rates, tuned in by_rates.items():
-        chosen = _each(lines, tuned, lambda line: f"{line['label']} {_rate(line)}")
-        notes.append(
-            f"Learning rate chosen on validation, with seeds of its own, of {', '.join(rates.split())}: "
-            f"{chosen}."
-        )
+    notes = [
+        f"Learning rate chosen on validation, with seeds of its own, of {', '.join(rates.split())}: "
+        f"{_listed(lines, tuned, 'learning_rate')}."
+        for rates, tuned in by_rates.items()
+    ]
     others = [str(line["label"]) for line in lines if not line.get("tuned_from")]
-    if by_rates and others:
-        notes.append(f"Not tuned: {'; '.join(others)}.")
-    return notes
-
-
-def _rate(line: Line) -> str:
-    rate = line.get("learning_rate")
-    return f"{rate:g}" if isinstance(rate, float) else str(rate)
+    return [*notes, f"Not tuned: {'; '.join(others)}."] if by_rates and others else notes
 
 
 def _matched(lines: Sequence[Line]) -> list[str]:
@@ -72,22 +63,28 @@ def _matched(lines: Sequence[Line]) -> list[str]:
             target = line.get("match_target")
             key = (str(line["match"]), f"{target:,}" if isinstance(target, int) else str(target))
             groups.setdefault(key, []).append(line)
-    notes = []
-    for (match, target), matched in groups.items():
-        solved = _each(lines, matched, lambda line: f"{line['label']} {line.get('ffn')}")
-        notes.append(
-            f"Matched: the FFN width that comes nearest the Transformer's {what.get(match, match)} "
-            f"({target}): {solved}."
-        )
+    notes = [
+        f"FFN width solved for the Transformer's {what.get(match, match)} ({target}): "
+        f"{_listed(lines, matched, 'ffn')}."
+        for (match, target), matched in groups.items()
+    ]
     others = [str(line["label"]) for line in lines if line.get("match") in (None, "", "none")]
-    if groups and others:
-        notes.append(f"Not matched: {'; '.join(others)}.")
-    return notes
+    return [*notes, f"Not matched: {'; '.join(others)}."] if groups and others else notes
 
 
-def _each(lines: Sequence[Line], some: Sequence[Line], words: Callable[[Line], str]) -> str:
-    listed = "; ".join(words(line) for line in some)
-    return f"every line ({listed})" if len(some) == len(lines) else listed
+def _listed(lines: Sequence[Line], some: Sequence[Line], column: str) -> str:
+    """``some`` of the ``lines`` by their labels, with what each has in ``column`` (a label may say
+    it already)."""
+    values = [f"{value:g}" if isinstance(value := line.get(column), float) else str(value) for line in some]
+    everyone = len(some) == len(lines)
+    if len(set(values)) == 1:
+        names = "every line" if everyone else "; ".join(str(line["label"]) for line in some)
+        return f"{names} ({values[0]})"
+    listed = "; ".join(
+        str(line["label"]) if value in str(line["label"]) else f"{line['label']} {value}"
+        for line, value in zip(some, values, strict=True)
+    )
+    return f"every line ({listed})" if everyone else listed
 
 
 def _differences(lines: Sequence[Line]) -> list[str]:
