@@ -3,24 +3,25 @@ VENV ?= .venv
 PYTHON ?= python3
 RUN := $(VENV)/bin/python
 STUDY ?=
+NAME ?=
 ARGS ?=
 WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs figure test lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results browser test lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,postgresql]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,report,postgresql]'
 	@touch $@
 
 setup: $(VENV)/.installed ## install retsweep and its tools into .venv
 
-sweep: setup ## train the 31 variants on two cores and print the table (ARGS="seeds=3 scale=tiny ...")
-	$(RUN) -m retsweep +sweep=ar_ratio $(ARGS)
+sweep: setup ## train the 31 variants once on two cores and print the table (ARGS="scale=tiny ...")
+	$(RUN) -m retsweep +sweep=ar_ratio seeds=1 $(ARGS)
 
 demo: setup ## a handful of tiny variants, the whole loop to a printed table, under a minute
 	$(RUN) -m retsweep +sweep=smoke $(ARGS)
@@ -31,8 +32,17 @@ table: setup ## tables of a finished or running study (STUDY=name; default: the 
 macs: setup ## the 31 published models at paper scale: published against full against decode MACs
 	$(RUN) -m retsweep +sweep=ar_ratio scale=paper task=count study=macs tracker=none
 
-figure: setup ## perplexity against MACs (STUDY=name; default: the newest)
-	$(RUN) -m analysis.figure $(STUDY)
+preflight: setup ## check every variant of the table for causality, equal forms, counts, gradients
+	$(RUN) -m retsweep +sweep=ar_ratio task=preflight tracker=none
+
+figures: setup ## svg, png and pdf of a study (STUDY=name; default: the newest)
+	$(RUN) -m analysis.figures $(STUDY)
+
+report: setup ## one HTML page of a study, or of several (STUDY="a b"; default: the newest)
+	$(RUN) -m analysis.report $(STUDY)
+
+results: setup ## publish a study as small text in results/NAME (STUDY=name NAME=name)
+	$(RUN) -m analysis.results $(STUDY) $(NAME)
 
 test: setup ## the test suite, in two processes (WORKERS=n)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
