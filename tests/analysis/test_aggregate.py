@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.aggregate import line_of, lines_of
+from analysis.aggregate import is_quality, line_of, lines_of, may_rank
 from analysis.statistics import ci95
 from tests.analysis.rows import row, transformer, type_x
 
@@ -109,3 +109,56 @@ def test_the_reports_figures_stand_beside():
     assert (line["report_gmacs"], line["report_train_ppl"]) == (10.305, 4.251)
     (line,) = lines_of([type_x("A", 2, layers=4, attention_heads=8, retention_heads=8)])
     assert line["report_gmacs"] is None
+
+
+def test_what_describes_a_run_is_never_averaged():
+    told = {
+        "shuffle": True,
+        "train_chunks": 2048,
+        "chunking": "context",
+        "final_norm": False,
+        "branches": "plain",
+        "model_start": "torch",
+        "beta2": 0.98,
+        "mask": "causal",
+        "placement": "spread",
+        "tuned_from": "0.003 0.006",
+        "tuned_steps": 100,
+        "match": "macs",
+        "match_target": 26_740_224,
+    }
+    line = line_of([row(**told), row(seed=1, **told)])
+    assert {column: line[column] for column in told} == told
+    assert not any(f"{column}_ci95" in line for column in told)
+
+
+def test_the_step_that_validation_chose_is_not_averaged():
+    chosen = [
+        row(seed=seed, best_step=step, best_valid_ppl=30.0 + seed) for seed, step in enumerate((300, 350))
+    ]
+    line = line_of(chosen)
+    assert line["best_step"] == "300; 350"
+    assert line["best_valid_ppl"] == 30.5
+    assert line_of(chosen[:1])["best_step"] == 300
+
+
+@pytest.mark.parametrize(
+    ("column", "quality"),
+    [
+        *[(f"{split}_ppl", True) for split in ("train", "valid", "test", "best_valid")],
+        *[(name, True) for name in ("valid_ppl_causal_eval", "ood_ppl_domain_speech", "test_bits_per_byte")],
+        *[(name, True) for name in ("ood_bits_per_byte_a", "ood_bits_per_byte_domain_speech", "ood_ppl_a.b")],
+        *[(name, False) for name in ("bigram_valid_ppl", "report_train_ppl", "seconds", "mfu", "best_step")],
+    ],
+)
+def test_divergence_makes_qualities_infinite_and_nothing_else(column, quality):
+    assert is_quality(column) == quality
+    line = line_of([row(status="diverged@3", **{column: 7.0})])
+    assert line[column] == (math.inf if quality else 7.0)
+
+
+def test_what_may_be_ranked():
+    assert may_rank(line_of([row()]))
+    for columns in ({"leaky": True}, {"reference": True}, {"status": "diverged@3"}, {"valid_ppl": None}):
+        assert not may_rank(line_of([row(**columns)])), columns
+    assert not may_rank(line_of([row()]), "ood_ppl_drama")

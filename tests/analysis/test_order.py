@@ -1,10 +1,15 @@
 from analysis.aggregate import lines_of
 from analysis.order import put_in_order
+from analysis.plan import Member, Plan
 from tests.analysis.rows import row, transformer, type_x
 
 
-def ordered(*rows):
-    return [line["label"] for line in put_in_order(lines_of(rows))]
+def ordered(*rows, plan=None):
+    return [line["label"] for line in put_in_order(lines_of(rows), plan)]
+
+
+def planned(*members):
+    return Plan("s", (), {}, tuple(Member(variant, said) for variant, said in members))
 
 
 def test_the_order_is_the_reports():
@@ -102,3 +107,36 @@ def test_namesakes_that_differ_in_an_unknown_switch_or_in_nothing_visible():
 
 def test_leaky_rows_are_marked():
     assert ordered(transformer(leaky=True), row()) == ["Transformer leaky", "RetNet"]
+
+
+def test_a_label_is_what_the_sweep_calls_the_line():
+    rows = [
+        row(variant_hash="shuffled", shuffle=True, planned_steps=64),
+        row(variant_hash="repaired", protocol="corrected"),
+        row(variant_hash="base", protocol="published", dropout=0.2),
+        transformer(),
+    ]
+    plan = planned(
+        ("base", {"ladder": "published", "step": "as it is"}),
+        ("shuffled", {"ladder": "published", "step": "shuffling"}),
+        ("repaired", {"ladder": "published", "step": "all repaired"}),
+        ("repaired", {"ladder": "corrected", "step": "as it is"}),
+        ("not run", {"ladder": "corrected", "step": "shuffling"}),
+    )
+    assert ordered(*rows, plan=plan) == [
+        "Transformer (corrected)",  # it has no name in the sweep, and protocols differ
+        "RetNet (published: as it is)",
+        "RetNet (published: shuffling)",
+        "RetNet (corrected: as it is)",
+    ]
+
+
+def test_lines_of_one_name_in_the_sweep_are_told_apart():
+    rows = [row(variant_hash=str(rate), learning_rate=rate) for rate in (1e-3, 2e-3)]
+    plan = planned(*((str(rate), {"step": "warm-up"}) for rate in (1e-3, 2e-3)))
+    assert ordered(*rows, plan=plan) == ["RetNet (warm-up, lr 0.001)", "RetNet (warm-up, lr 0.002)"]
+
+
+def test_switches_read_as_words():
+    rows = [row(variant_hash=str(on), shuffle=on, final_norm=not on) for on in (True, False)]
+    assert ordered(*rows) == ["RetNet (no shuffle, final norm)", "RetNet (shuffle, no final norm)"]

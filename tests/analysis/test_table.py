@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from analysis.columns import number
-from analysis.rows import TableError, find_study, write_atomically
+from analysis.rows import TableError, csv_of, find_study, write_atomically
 from analysis.table import build, main, show, write
 from tests.analysis.rows import row, study, transformer, type_x
 
@@ -281,3 +281,58 @@ def test_the_command_prints_the_table(folder):
 )
 def test_numbers_have_four_digits(value, text):
     assert number(value) == text
+
+
+def headers(*rows):
+    return [column.header.replace("\n", " ") for column in build("s", rows).sections[0].columns]
+
+
+def test_the_best_step_stands_beside_the_last_where_they_differ():
+    same = row(best_step=800, best_valid_ppl=33.25, best_test_ppl=34.0)
+    assert not any("best" in header for header in headers(same, transformer()))
+    other = transformer(best_step=600, best_valid_ppl=29.5, best_test_ppl=30.5)
+    assert {"best valid ppl", "its test ppl", "best step"} <= set(headers(same, other))
+    (section,) = build("s", [same, other]).sections
+    cells = [{c.header.replace("\n", " "): c.cell(line) for c in section.columns} for line in section.lines]
+    assert [line["best step"] for line in cells] == ["600", "800"]
+    assert cells[0]["best valid ppl"] == "29.50"
+
+
+def test_a_few_out_of_domain_columns_are_printed_and_all_are_kept(tmp_path):
+    files = {f"ood_ppl_{name}": 50.0 for name in ("one", "two")}
+    assert {"one ppl", "two ppl"} <= set(headers(row(**files)))
+    domains = {f"ood_ppl_domain_{name}": 60.0 for name in ("drama", "court_speech")}
+    found = headers(row(**files, **domains))
+    assert {"drama ppl", "court speech ppl"} <= set(found)
+    assert "one ppl" not in found
+    many = row(**{f"ood_ppl_{index}": 50.0 + index for index in range(7)})
+    assert not any(header.endswith("6 ppl") for header in headers(many))
+    table = write(study(tmp_path / "s", many))
+    assert any(note.startswith("Out of domain: table.csv has all 7") for note in table.notes)
+    assert pd.read_csv(tmp_path / "s" / "table.csv")["ood_ppl_6"].tolist() == [56.0]
+
+
+def test_what_leaky_weights_are_worth_is_a_column_of_its_own():
+    leaky = transformer(leaky=True, valid_ppl=5.0, valid_ppl_causal_eval=99.0)
+    assert "valid ppl, causal mask" in headers(leaky, row())
+    assert "valid ppl, causal mask" not in headers(transformer(), row())
+
+
+def test_several_studies_one_after_the_other(tmp_path, capsys):
+    for name in ("one", "two"):
+        study(tmp_path / name, row())
+    assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.index("one") < printed.index("two")
+    assert main([str(tmp_path)]) == 0, "a folder of studies stands for all of them"
+    assert main(["--all"]) == 2
+
+
+def test_a_published_study_has_the_table_of_its_rows(tmp_path):
+    rows = [transformer(valid_ppl=30.0), transformer(seed=1, valid_ppl=31.0), row()]
+    published = tmp_path / "results" / "s"
+    published.mkdir(parents=True)
+    (published / "rows.csv").write_text(csv_of(rows))
+    assert write(published).frame().equals(write(study(tmp_path / "runs" / "s", *rows)).frame())
+    for name in ("table.csv", "table.md", "table.tex"):
+        assert (published / name).read_bytes() == (tmp_path / "runs" / "s" / name).read_bytes()
