@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from retsweep.spec.base import SpecError
 from retsweep.spec.compose import compose
-from retsweep.spec.load import RUN_SECTIONS
+from retsweep.spec.load import LATER_SECTIONS, RUN_SECTIONS
 
 
 def set_values(config: DictConfig, values: Mapping[str, Any]) -> None:
@@ -56,6 +56,8 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
         raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
     OmegaConf.set_struct(config, False)
     for key in RUN_SECTIONS:
+        if key in LATER_SECTIONS and key not in file:
+            continue  # as composed
         if key not in file:
             raise SpecError(f"{path} has no section {key!r}; accepted: a trial's config.yaml")
         config[key] = file[key]

@@ -56,7 +56,11 @@ def spec_hash(spec: RunSpec, data_hash: str) -> str:
 
 
 def _content(spec: RunSpec, data_hash: str) -> dict[str, Any]:
+    # Probes add columns to what a trained model gives. A run without them keeps the identity that it
+    # had before there were any.
+    asked = spec.task.reads_data and spec.evaluate.probes
     return {
+        **({"evaluate": canonical(spec.evaluate)} if asked else {}),
         "layout": spec.layout.kind,
         "layers": [canonical(layer) for layer in spec.layers],
         "scale": canonical(spec.scale),

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from retsweep.spec.base import SpecError
+from retsweep.spec.evaluate import Evaluate
 from retsweep.spec.layer import LayerSpec
 from retsweep.spec.layouts.base import Layout, pick
 from retsweep.spec.protocol import Protocol
@@ -25,7 +26,20 @@ from retsweep.spec.settings import Settings
 
 Kind = TypeVar("Kind")
 
-RUN_SECTIONS = ("layout", "layer", "scale", "model", "protocol", "corpus", "tokenizer", "task", "seed")
+RUN_SECTIONS = (
+    "layout",
+    "layer",
+    "scale",
+    "model",
+    "protocol",
+    "corpus",
+    "tokenizer",
+    "task",
+    "evaluate",
+    "seed",
+)
+#: Sections that a trial's config.yaml lacks if it is older than they are.
+LATER_SECTIONS = ("evaluate",)
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 #: ``budget`` is what a scale suggests to a protocol (by interpolation); ``sweep`` lists variants.
 OTHERS = ("budget", "sweep")
@@ -42,9 +56,10 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
     for key in tree:
         if key not in known:
             raise SpecError(f"unknown key {key!r}; accepted: {', '.join(sorted(known))}")
-    missing = [key for key in (*RUN_SECTIONS, "tracker") if key not in tree]
+    needed = [key for key in (*RUN_SECTIONS, "tracker") if key not in LATER_SECTIONS]
+    missing = [key for key in needed if key not in tree]
     if missing:
-        raise SpecError(f"{', '.join(missing)} missing; a run needs {', '.join(RUN_SECTIONS)} and tracker")
+        raise SpecError(f"{', '.join(missing)} missing; a run needs {', '.join(needed)}")
     scale = construct(Scale, tree["scale"], "scale")
     layers = _layers(tree["layer"])
     layout = construct(Layout, tree["layout"], "layout")
@@ -57,6 +72,7 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
         corpus=construct(object, tree["corpus"], "corpus"),
         tokenizer=construct(object, tree["tokenizer"], "tokenizer"),
         task=construct(object, tree["task"], "task"),
+        evaluate=construct(Evaluate, tree.get("evaluate", {}), "evaluate"),
         seed=_seed(tree["seed"]),
     )
     settings = {key: tree[key] for key in SETTINGS if key in tree}

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from retsweep.spec.base import SpecError, spec
+from retsweep.spec.evaluate import Evaluate
 from retsweep.spec.layer import LayerSpec
 from retsweep.spec.layouts.base import Layout
 from retsweep.spec.protocol import Protocol
@@ -46,6 +47,7 @@ class RunSpec:
     corpus: Any
     tokenizer: Any
     task: Any
+    evaluate: Evaluate = dataclasses.field(default_factory=Evaluate)
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from retsweep.spec.base import SpecError
 from retsweep.spec.base import spec as make_spec
 from retsweep.spec.run import RunSpec
+from retsweep.tasks import probes
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tasks.evaluation import Evaluation
 
@@ -73,6 +74,7 @@ class _Training:
             perplexities = self.evaluation.perplexities(model, valid)
             if all(map(math.isfinite, perplexities.values())):
                 columns |= perplexities | self.evaluation.causal(model)
+                columns |= probes.columns(self.evaluation, model)
             else:  # The last update broke the weights, and no further step was there to show it.
                 columns["status"] = f"diverged@{outcome.steps}"
         return {**columns, **self.evaluation.best(outcome, columns), **references}
