@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from analysis.aggregate import Line
+from analysis.columns import Column
 from analysis.report.bundled import as_json
 
 DIVERGED, LAST = 1e307, 1e308
@@ -61,15 +63,22 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A paragraph of a cell: who says it, the verdict in a word or two, and the words for it."""
+
+    verdict: str
+    words: str = ""
+    study: str = ""
+
+
+@dataclass(frozen=True)
 class Cell:
-    """``text`` may have several lines; ``order`` is what its column is sorted by, if not the text."""
+    """``text`` on one line, or what several studies said; ``order`` is what the column is sorted by,
+    if not the text."""
 
-    text: str
+    text: str = ""
     order: float | int | str | None = None
-
-    @property
-    def lines(self) -> list[str]:
-        return self.text.split("\n")
+    said: tuple[Said, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,8 @@ class GridRow:
 
 @dataclass(frozen=True)
 class Grid:
-    """An HTML table. ``wide`` fills the page, ``sortable`` is sorted by clicking a heading."""
+    """An HTML table. ``wide`` fills the page, ``even`` gives its columns the same width, ``sortable``
+    is sorted by clicking a heading."""
 
     anchor: str
     heads: tuple[Head, ...]
@@ -88,6 +98,7 @@ class Grid:
     caption: str = ""
     sortable: bool = False
     wide: bool = False
+    even: bool = False
     template: ClassVar[str] = "grid.html.jinja"
 
 
@@ -105,11 +116,21 @@ class Part:
 
 
 def grid(anchor: str, heads: Sequence[str], rows: Sequence[Sequence[str]], **how: Any) -> Grid:
-    """A table of texts only."""
+    """A table of texts."""
     return Grid(
         anchor,
         tuple(Head(head) for head in heads),
         tuple(GridRow(tuple(Cell(text) for text in row)) for row in rows),
+        **how,
+    )
+
+
+def printed(anchor: str, columns: Sequence[Column], lines: Sequence[Line], **how: Any) -> Grid:
+    """Columns of ``analysis`` as they print their lines."""
+    return Grid(
+        anchor,
+        tuple(Head(column.header, column.numeric) for column in columns),
+        tuple(GridRow(tuple(Cell(column.cell(line)) for column in columns)) for line in lines),
         **how,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.aggregate import Line
-from analysis.columns import contexts, count, measured, number, runs
+from analysis.columns import contexts, count, measured, number, ood_columns, runs
 from analysis.figures.source import is_number, share
 from analysis.report.blocks import Cell, Grid, GridRow, Head, sort_key
 from analysis.table import Table
@@ -113,14 +113,12 @@ def _perplexities() -> list[Shown]:
 
 
 def _outside(lines: Sequence[Line]) -> list[Shown]:
-    """Out of domain: a column a domain; single files stand in table.csv."""
-    prefix = "ood_ppl_domain_"
-    columns = dict.fromkeys(column for line in lines for column in line if column.startswith(prefix))
-    return [
-        _measured(f"{column.removeprefix(prefix)}\nppl", column, "out of domain, over all its files")
-        for column in columns
-        if not column.endswith("_ci95")
-    ]
+    """Out of domain: a column a domain where the texts have domains, else a column a file."""
+    return [_measured(f"{_title(column)}\nppl", column, "out of domain") for column in ood_columns(lines)]
+
+
+def _title(column: str) -> str:
+    return column.removeprefix("ood_ppl_domain_").removeprefix("ood_ppl_").replace("_", " ")
 
 
 def _measured(header: str, column: str, meaning: str) -> Shown:

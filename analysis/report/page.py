@@ -9,7 +9,9 @@ from pathlib import Path
 from analysis.figures.source import Source
 from analysis.report import bundled, overview
 from analysis.report.blocks import Block, Part
-from analysis.report.charts import against, curves, decode, pareto, placement, ratio
+from analysis.report.charts import against, curves, decode, ladder, pareto, placement, ratio
+from analysis.report.claims import claims
+from analysis.report.contrasts import contrasts, protocols
 from analysis.report.lines import line_grid
 from analysis.report.studies import Study, each, open_studies
 
@@ -54,14 +56,18 @@ def make(studies: Sequence[Study], command: str) -> Page:
     """The sections of ``studies``; the claims first, what they rest on below."""
     parts = (
         overview.what_was_run(studies),
+        claims(studies),
         each("lines", "Every model", studies, _lines, SORTING),
         each("pareto", "Perplexity against cost", studies, pareto.blocks),
         each("ratio", "Perplexity against the ratio", studies, ratio.blocks),
         each("curves", "Loss curves", studies, curves.blocks),
+        each("ladder", "Which defect makes which difference", studies, ladder.blocks),
         each("placement", "Placement against ratio", studies, placement.blocks),
         each("decode", "Decoding against context", studies, decode.blocks),
         each("scaling", "Ratio by model size", studies, against.by_size),
         each("context", "Ratio by training context", studies, against.by_context),
+        contrasts(studies),
+        protocols(studies),
         overview.provenance(studies, command),
     )
     names = " and ".join(study.name for study in studies) if len(studies) < 3 else f"{len(studies)} studies"

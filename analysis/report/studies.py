@@ -12,6 +12,7 @@ from analysis.aggregate import MIXED, Line
 from analysis.figures.source import MissingError, Source, open_source
 from analysis.report.blocks import Block, Heading, Part, Words
 from analysis.rows import TableError
+from analysis.verdicts import Judgement, judge
 
 KINDS = {
     "ar_ratio": "ratio of attention to retention",
@@ -41,6 +42,11 @@ class Study:
         except MissingError:
             return False
         return True
+
+    @cached_property
+    def judgement(self) -> Judgement | None:
+        """The verdicts on its contrasts; None if its sweep has none."""
+        return judge(self.name, self.source.rows, self.source.plan) if self.trained else None
 
     @property
     def sweep(self) -> str | None:

@@ -37,7 +37,7 @@ def _blocks(found: Against, anchor: str, label: str) -> list[Block]:
                 f"{anchor}-change",
                 changes(found, label),
                 "The same as a difference from the Transformer's mean negative log-likelihood at the same "
-                "place: below zero is better. Bars are 95 % intervals, seeds as blocks and the variance pooled.",
+                "place: below zero is better. Bars are 95 % intervals, seeds as blocks, the variance pooled.",
             )
         )
     return charts

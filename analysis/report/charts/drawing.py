@@ -15,7 +15,8 @@ from analysis.figures.style import FAMILY
 #: matplotlib's markers by plotly's names: a family looks the same on paper and on the page.
 SYMBOLS = {
     **{"*": "star", "P": "cross", "o": "circle", "s": "square", "^": "triangle-up"},
-    **{"D": "diamond", "v": "triangle-down", "X": "x", "<": "triangle-left"},
+    **{"D": "diamond", "v": "triangle-down", "X": "x"},
+    **{"<": "triangle-left", ">": "triangle-right", "p": "pentagon", "h": "hexagon"},
 }
 #: matplotlib's dash patterns, likewise.
 DASHES = ("solid", "dash", "dot", "dashdot")

@@ -25,7 +25,7 @@ def blocks(source: Source, anchor: str) -> list[Block]:
             f"{anchor}-placement",
             figure(found),
             f"Validation perplexity ({found.text}) by the place of attention, the placements of one ratio "
-            "beside each other. A grey box spans them; the grey line joins their means, by which the ratio is judged.",
+            "beside each other. A grey box spans them; the grey line joins their means.",
         ),
         Words(tuple(_said(spread) for spread in found.spreads)),
         Words((_against_ratio(found),)),
