@@ -254,9 +254,8 @@ def _silence(row: Row, quantity: str, leaky: Leaky) -> str:
     if not has_ended(row):
         return "failed"
     if is_leaky(row) and leaky != "as trained":
-        return "leaky: its perplexity is no likelihood" + (
-            ", and there is none under a causal mask" if leaky == "causal mask" else ""
-        )
+        none = ", and it has none under a causal mask" if leaky == "causal mask" else ""
+        return f"leaks: its perplexity is no likelihood{none}"
     return f"no finite {QUANTITIES[quantity]}"
 
 

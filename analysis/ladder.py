@@ -7,12 +7,12 @@ scatters unlike a RetNet. With 12 steps of three seeds that leaves 22 degrees of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.aggregate import Line, is_leaky, lines_of
-from analysis.inference import Estimate, Leaky, Model, NoInference, fit
+from analysis.inference import Estimate, Leaky, Model, NoInference, fit, observe
 from analysis.order import named, put_in_order
 from analysis.plan import Plan
 from analysis.rows import Row
@@ -101,13 +101,12 @@ def _climb(steps: Sequence[Step], rows: Sequence[Row], quantity: str) -> list[St
     """The steps of one model, each against the base among them."""
     base = next((step for step in steps if step.is_base), None)
     own = [row for row in rows if row["variant_hash"] in {step.variant_hash for step in steps}]
-    leaky = any(step.leaky for step in steps)
-    counted = _fit(own, quantity, "causal mask")
-    trained = _fit(own, quantity, "as trained") if leaky else ""
+    counted = _Judge.of(own, quantity, "causal mask")
+    trained = _Judge.of(own, quantity, "as trained") if any(step.leaky for step in steps) else None
     return [_against(step, base, counted, trained) for step in steps]
 
 
-def _against(step: Step, base: Step | None, counted: Model | str, trained: Model | str) -> Step:
+def _against(step: Step, base: Step | None, counted: _Judge, trained: _Judge | None) -> Step:
     if base is None:
         return replace(step, why=f"no run of the step {BASE!r}")
     step = replace(step, base_hash=base.variant_hash, remark=_remark(step, base))
@@ -115,8 +114,9 @@ def _against(step: Step, base: Step | None, counted: Model | str, trained: Model
         return step
     if step.variant_hash == base.variant_hash:
         return replace(step, why="the same model: the step does not concern it")
-    estimate, why = _difference(counted, step, base)
-    as_trained = _difference(trained, step, base)[0] if step.leaky or base.leaky else None
+    estimate, why = counted.difference(step, base)
+    leaks = step.leaky or base.leaky
+    as_trained = trained.difference(step, base)[0] if trained and leaks else None
     return replace(step, estimate=estimate, why=why, as_trained=as_trained)
 
 
@@ -127,19 +127,30 @@ def _remark(step: Step, base: Step) -> str:
     return f"{whose}leaky weights, evaluated under a causal mask"
 
 
-def _fit(rows: Sequence[Row], quantity: str, leaky: Leaky) -> Model | str:
-    try:
-        return fit(rows, quantity, leaky)
-    except NoInference as none:
-        return str(none)
+@dataclass(frozen=True)
+class _Judge:
+    """The model of one ladder's climber, or why there is none; and who has no part in it."""
 
+    model: Model | NoInference
+    left_out: Mapping[str, str]
 
-def _difference(model: Model | str, step: Step, base: Step) -> tuple[Estimate | None, str]:
-    if isinstance(model, str):
-        return None, model
-    if base.variant_hash in model.left_out:
-        return None, f"the base {model.left_out[base.variant_hash]}"
-    try:
-        return model.difference(step.variant_hash, base.variant_hash), ""
-    except NoInference as none:
-        return None, str(none)
+    @classmethod
+    def of(cls, rows: Sequence[Row], quantity: str, leaky: Leaky) -> _Judge:
+        left_out = observe(rows, quantity, leaky)[1]
+        try:
+            return cls(fit(rows, quantity, leaky), left_out)
+        except NoInference as none:
+            return cls(none, left_out)
+
+    def difference(self, step: Step, base: Step) -> tuple[Estimate | None, str]:
+        """The estimate, or why there is none."""
+        if base.variant_hash in self.left_out:
+            return None, f"the base {self.left_out[base.variant_hash]}"
+        if step.variant_hash in self.left_out:
+            return None, self.left_out[step.variant_hash]
+        if isinstance(self.model, NoInference):
+            return None, str(self.model)
+        try:
+            return self.model.difference(step.variant_hash, base.variant_hash), ""
+        except NoInference as none:
+            return None, str(none)

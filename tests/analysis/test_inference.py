@@ -105,7 +105,7 @@ def test_leaky_runs_count_with_a_causal_mask_or_as_they_are_or_not():
     found = rows()
     for one in found[:3]:
         one |= {"leaky": True, "valid_ppl": 1.5}
-    assert fit(found).left_out["a"].startswith("leaky")
+    assert fit(found).left_out["a"].startswith("leaks")
     for one, nats in zip(found[:3], TABLE["a"], strict=True):
         one["valid_ppl_causal_eval"] = math.exp(nats)
     assert fit(found).difference("b", "a").nats == pytest.approx(0.2)
