@@ -246,6 +246,7 @@ def test_the_offline_run_holds_table_charts_and_figure(tmp_path):
     figure = json.loads((written / "files" / logged["pareto/figure"]["path"]).read_text())
     traces = {trace["name"]: trace for trace in figure["data"]}
     assert traces["Type A"]["y"] == [25.25]
+    assert "height" not in figure["layout"]  # it fills W&B's panel
     assert len({trace["marker"]["color"] for name, trace in traces.items() if "Type" in name}) >= 2
 
     for column in ("macs_train_forward", "macs_decode_2048"):

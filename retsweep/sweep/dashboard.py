@@ -91,17 +91,18 @@ def pareto(folder: Path) -> Any | None:
     """The report's plotly figure; None where there is nothing to draw or no plotly to draw with."""
     from analysis.figures import pareto as points
     from analysis.figures.source import MissingError, open_source
-    from analysis.rows import TableError
 
     try:
         from analysis.report.charts.pareto import front_figure
 
-        return front_figure(points.data(open_source(folder)))
-    except (MissingError, TableError):  # a study of counts, or of several corpora
+        figure = front_figure(points.data(open_source(folder)))
+    except MissingError:  # a study of counts
         return None
     except ImportError as error:
         warnings.warn(f"wandb gets no Pareto figure: {error}; pip install 'retsweep[report]'", stacklevel=3)
         return None
+    figure.layout.height = None  # as high as W&B's panel
+    return figure
 
 
 def panels(lines: Sequence[Line], figure: Any | None) -> dict[str, Any]:
