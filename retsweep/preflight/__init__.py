@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
+
+import torch
 
 from retsweep.preflight.causality import check_causality, leak
 from retsweep.preflight.census import check_census
@@ -32,17 +35,31 @@ def preflight(spec: RunSpec) -> dict[str, Any]:
     its other layers are seen. Raises PreflightError.
     """
     began = time.perf_counter()
-    columns: dict[str, Any] = {"preflight": "ok"}
+    with _one_thread():
+        columns = _columns(spec)
+    return {"preflight": "ok", **columns, "preflight_seconds": time.perf_counter() - began}
+
+
+def _columns(spec: RunSpec) -> dict[str, float]:
     check_census(spec)
     copy = shrunken(spec)
-    if spec.leaky:
-        columns |= leak(copy)
+    found = leak(copy) if spec.leaky else {}
     closed = without_leak(copy)
     _blaming(check_causality, closed)
-    columns["preflight_forms_error"] = _blaming(check_forms, closed)
+    found["preflight_forms_error"] = _blaming(check_forms, closed)
     check_learning(copy)
-    columns["preflight_seconds"] = time.perf_counter() - began
-    return columns
+    return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The copy is too small to share: threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _blaming(check: Callable[[RunSpec], Found], spec: RunSpec) -> Found:

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+import retsweep.preflight.once as module
+from retsweep.preflight import PreflightError
+from retsweep.preflight.once import code_identity, once
+from tests.costs.specs import loaded
+from tests.preflight.test_checks import network
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """How often a spec was really checked."""
+    made = []
+
+    def counted(spec):
+        made.append(spec)
+        return {"preflight": "ok", "preflight_seconds": 0.1 * len(made)}
+
+    monkeypatch.setattr(module, "preflight", counted)
+    return made
+
+
+def test_a_variant_is_checked_once_and_another_for_itself(tmp_path, checks):
+    spec, folder = loaded("scale=tiny", "tokenizer=bytes"), tmp_path / "study" / "preflight"
+    first = once(spec, folder, "one")
+    assert once(spec.with_seed(1), folder, "one") == first
+    assert len(checks) == 1
+    once(spec, folder, "two")
+    assert len(checks) == 2
+    assert sorted(path.name for path in folder.iterdir()) == ["one.json", "two.json"]
+    assert json.loads((folder / "one.json").read_text()) == first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"preflight": "no"}', "\x00"])
+def test_a_damaged_file_is_checked_again_and_mended(tmp_path, checks, text):
+    (tmp_path / "key.json").write_text(text)
+    columns = once(loaded("scale=tiny", "tokenizer=bytes"), tmp_path, "key")
+    assert len(checks) == 1
+    assert json.loads((tmp_path / "key.json").read_text()) == columns
+
+
+def test_a_failure_is_kept_nowhere(tmp_path):
+    for _ in range(2):
+        with pytest.raises(PreflightError):
+            once(network("census of parameters"), tmp_path, "key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_code_has_a_name_that_its_sources_decide(tmp_path, monkeypatch):
+    assert len(code_identity()) == 12
+    assert code_identity() == code_identity.__wrapped__()
+    (tmp_path / "a.py").write_text("1")
+    monkeypatch.setattr(module.retsweep, "__file__", str(tmp_path / "a.py"))
+    before = code_identity.__wrapped__()
+    (tmp_path / "a.py").write_text("2")
+    assert code_identity.__wrapped__() != before

@@ -1,0 +1,72 @@
+"""task=preflight, on whatever conf holds: a new layer, layout or protocol is checked unasked."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from retsweep.preflight import PreflightError
+from retsweep.spec import SpecError, load_spec
+from retsweep.spec.compose import choices
+from retsweep.spec.run import RunSpec
+from retsweep.tasks.base import Workspace
+from retsweep.tasks.preflight import Preflight
+from tests.costs.specs import known_layers
+from tests.preflight.test_checks import network
+
+TINY = ("scale=tiny", "tokenizer=bytes")
+
+
+def checked(spec: RunSpec, folder) -> dict[str, object]:
+    return Preflight()(spec, Workspace(folder=folder, device="cpu", cache=folder))
+
+
+def test_the_task_is_what_its_yaml_names(tmp_path):
+    spec = load_spec(["task=preflight", *TINY])
+    assert spec.task == Preflight()
+    row = spec.task(spec, Workspace(folder=tmp_path, device="cpu", cache=tmp_path))
+    assert set(row) == {"preflight", "preflight_seconds", "preflight_forms_error"}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_reads_no_data():
+    assert Preflight.reads_data is False
+
+
+def test_it_has_no_options():
+    with pytest.raises(SpecError, match="dropout"):
+        load_spec(["task=preflight", "+task.dropout=0.1"])
+
+
+@pytest.mark.parametrize("name", choices("layer"))
+def test_every_layer_alone_and_between_others(name, tmp_path):
+    letter = known_layers(*TINY)[name].letter if name in known_layers(*TINY) else None
+    if letter is None:
+        letter = load_spec([f"layout.mixer={name}", "layout.attention=0", *TINY]).layers[0].letter
+    for letters in (letter, f"A{letter}R"):
+        spec = load_spec([*TINY, "layout=pattern", f"layout.pattern={letters}"])
+        assert checked(spec, tmp_path)["preflight"] == "ok"
+
+
+@pytest.mark.parametrize("protocol", choices("protocol"))
+@pytest.mark.parametrize("layout", choices("layout"))
+def test_every_layout_under_every_protocol(layout, protocol, tmp_path):
+    spec = load_spec([*TINY, f"layout={layout}", f"protocol={protocol}"])
+    row = checked(spec, tmp_path)
+    assert row["preflight"] == "ok"
+    assert ("leak_mass" in row) == spec.leaky
+
+
+@pytest.mark.parametrize("scale", choices("scale"))
+def test_every_scale_takes_seconds(scale, tmp_path):
+    began = time.process_time()
+    tokenizer = ["tokenizer=bytes"] if scale == "tiny" else []
+    assert checked(load_spec([f"scale={scale}", *tokenizer]), tmp_path)["preflight"] == "ok"
+    assert time.process_time() - began < 30
+
+
+def test_a_failure_is_one_line(tmp_path):
+    with pytest.raises(PreflightError, match="causality: ") as error:
+        checked(network("leaks"), tmp_path)
+    assert "\n" not in str(error.value)
