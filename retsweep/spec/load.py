@@ -164,7 +164,7 @@ def _one_line(error: ValidationError, path: str) -> str:
     # A union reports one complaint a member; the field's own name is all a user can act on.
     where = ".".join([path] * bool(path) + [str(part) for part in first["loc"][:1]])
     complaints = dict.fromkeys(
-        item["msg"].removeprefix("Input should be ")
+        item["msg"].removeprefix("Input should be ").replace("a valid tuple", "a list: [a,b]")
         for item in error.errors()
         if item["loc"][:1] == first["loc"][:1]
     )

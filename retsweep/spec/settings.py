@@ -1,11 +1,12 @@
-"""How a run is carried out: where, by how many, for how long. Nothing here changes a number."""
+"""How runs are carried out: where, by how many, for how long. ``match`` and ``tune`` change runs
+before they have an identity; nothing else here changes a number."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from retsweep.spec.base import SpecError, spec
 
@@ -15,6 +16,31 @@ class Limit:
     """``minutes`` after which a sweep stops cleanly; the next one goes on."""
 
     minutes: PositiveFloat | None = None
+
+
+@spec
+class Tune:
+    """``learning_rate``: the rates that every variant is tried with before the runs that count, once
+    for each of ``seeds`` seeds counted up from ``first_seed``; None tries nothing. ``steps`` a try
+    takes; None: as many as the runs that count."""
+
+    learning_rate: tuple[PositiveFloat, ...] | None = None
+    seeds: PositiveInt = 1
+    first_seed: Annotated[int, Field(ge=0, lt=2**31)] = 1000
+    steps: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        rates = self.learning_rate
+        if rates is not None and (len(rates) < 2 or len(set(rates)) < len(rates)):
+            raise SpecError(
+                f"tune.learning_rate=[{','.join(map(repr, rates))}] is not accepted; "
+                "accepted: two or more different rates, or null"
+            )
+        if self.first_seed + self.seeds > 2**31:
+            raise SpecError(
+                f"tune.first_seed={self.first_seed} leaves no room for tune.seeds={self.seeds}; "
+                "accepted: seeds below 2^31"
+            )
 
 
 @spec
@@ -35,6 +61,9 @@ class Settings:
     """How often a trial whose worker died is tried again."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: Limit = dataclasses.field(default_factory=Limit)
+    match: Literal["none", "params", "macs"] = "none"
+    """What the FFN width is solved for, so that every variant has as much of it as the Transformer."""
+    tune: Tune = dataclasses.field(default_factory=Tune)
 
     def __post_init__(self) -> None:
         if self.study is not None and (not self.study or set(self.study) & set("/\\ ")):
