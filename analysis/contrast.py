@@ -77,7 +77,7 @@ def read_contrasts(path: Path) -> list[Contrast]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         return [_contrast(entry) for entry in content]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())
         raise TableError(f"{path} is no list of contrasts ({type(error).__name__}: {text})") from error
 

@@ -128,7 +128,7 @@ class _Bench:
                 raise Absent(f"no single {blank.quantity} of {' and '.join(map(self.label, side))}")
             sums.append(math.fsum(weight * (values[variant] or 0) for variant, weight in side.items()))
         ratio = sums[0] / sums[1]
-        word = "more" if ratio >= 1 else "less"
+        word = "more" if ratio > 1 else "less"
         size = percent(100 * abs(ratio - 1))
         words = f"exact: {blank.left} costs {size} % {word} ({sums[0]:,.0f} against {sums[1]:,.0f})"
         return replace(blank, ratio=ratio, words=words)

@@ -1,0 +1,234 @@
+import csv
+import io
+import math
+
+import pytest
+
+from analysis import contrast
+from analysis.aggregate import lines_of
+from analysis.contrast import FOLDER, file_of, read_contrasts, weights
+from analysis.inference import fit
+from analysis.order import put_in_order
+from analysis.plan import Member, Plan
+from analysis.rows import TableError
+from analysis.table import main, write
+from analysis.verdicts import judge
+from tests.analysis.rows import row, study, transformer, type_x
+
+NOISE = ((0.01, 0.0, -0.01), (0.0, -0.01, 0.01), (-0.01, 0.01, 0.0))
+
+
+def report(seeds=3, size=1.0, **columns):
+    """The report's 31 models under rules: B is 0.05 nats below A, C 0.1 above A at equal share."""
+    made = [(transformer, 3.0), (row, 3.3)]
+    made += [(model("A", k), 3.3 - 0.3 * k / 12) for k in range(1, 12)]
+    made += [(model("B", k), 3.25 - 0.3 * k / 12) for k in range(1, 12)]
+    made += [(model("C", k), 3.4 - 0.3 * k / 8) for k in range(1, 8)]
+    return [
+        make(
+            seed=seed,
+            valid_ppl=math.exp(nats + size * NOISE[index % 3][seed]),
+            tokens_per_second=5000 * math.exp(NOISE[index % 3][seed]) * (0.9 if make is row else 1),
+            **columns,
+        )
+        for index, (make, nats) in enumerate(made)
+        for seed in range(seeds)
+    ]
+
+
+def model(letter, attention):
+    return lambda **columns: type_x(letter, attention, **columns)
+
+
+def by_name(judgement):
+    return {one.name: one for one in judgement.verdicts}
+
+
+PLAN = Plan("ar_ratio", (), {}, ())
+
+
+def test_the_verdicts_of_a_study_of_the_report():
+    rows = report()
+    found = judge("anything", rows, PLAN)
+    verdicts = by_name(found)
+    b = verdicts["A against B at equal ratio"]
+    assert b.nats == pytest.approx(0.05, abs=0.002)
+    assert b.resolved
+    assert b.words.startswith("resolved: A is higher by 5.")
+    model = fit(rows)
+    pairs = [
+        model.difference(f"variant of Type A {k}:{12 - k}", f"variant of Type B {k}:{12 - k}")
+        for k in range(1, 12)
+    ]
+    assert b.nats == pytest.approx(sum(pair.nats for pair in pairs) / 11)
+    assert b.estimate.se == pytest.approx(pairs[0].se / math.sqrt(11))
+    c = verdicts["C against A at equal share of attention heads"]
+    assert c.nats == pytest.approx(0.1, abs=0.01)
+    time = verdicts["measured time of training"]
+    assert time.nats == pytest.approx(math.log(0.9), abs=0.02)
+    assert time.words.startswith("resolved: RetNet is slower by 10")
+    cost = verdicts["cost of a training forward"]
+    assert (cost.ratio, cost.estimate, cost.p_holm) == (1.0, None, None)
+    assert cost.words == "exact: RetNet costs 0.00 % more (30,000,001 against 30,000,001)"
+    assert "60 degrees of freedom, 31 variants" in " ".join(found.notes)
+
+
+def test_holm_is_over_the_file_and_counts_what_is_absent():
+    verdicts = by_name(judge("s", report(), PLAN))
+    tested = sorted((one for one in verdicts.values() if one.estimate), key=lambda one: one.estimate.p)
+    assert len(tested) == 5
+    adjusted = 0.0
+    for place, one in enumerate(tested):
+        adjusted = max(adjusted, min(1.0, (5 - place) * one.estimate.p))
+        assert one.p_holm == pytest.approx(adjusted)
+    without = [one for one in report() if not one["architecture"].startswith("Type C")]
+    fewer = by_name(judge("s", without, PLAN))
+    assert fewer["C against A at equal share of attention heads"].words == "absent: no run of Type C 2:6"
+    smallest = min((one for one in fewer.values() if one.estimate), key=lambda one: one.estimate.p)
+    assert smallest.p_holm == pytest.approx(5 * smallest.estimate.p)
+
+
+def test_what_is_not_resolved_says_what_could_have_been():
+    loud = by_name(judge("s", report(size=8.0), PLAN))["A 10:2 against Transformer"]
+    assert not loud.resolved
+    assert loud.words == f"not resolved: {loud.estimate.smallest}"
+    assert loud.estimate.smallest.endswith(" %")
+    # the interval leaves out zero, but p is doubled: that without Type C stands beside it with p = 1
+    some = [one for one in report(size=2.8) if not one["architecture"].startswith("Type C")]
+    between = by_name(judge("s", some, PLAN))["A 10:2 against Transformer"]
+    assert between.estimate.resolved
+    assert between.resolved is False
+    assert between.p_holm == pytest.approx(2 * between.estimate.p)
+    assert between.words.startswith("not resolved after Holm: A 10:2 is higher by ")
+    assert between.words.endswith(between.estimate.smallest)
+
+
+def test_diverged_variants_are_named_and_their_contrasts_absent():
+    rows = [
+        one | ({"status": "diverged@7"} if one["architecture"] == "Type C 4:4" and one["seed"] == 1 else {})
+        for one in report()
+    ]
+    found = judge("s", rows, PLAN)
+    words = by_name(found)["C against A at equal share of attention heads"].words
+    assert words == "absent: Type C 4:4 diverged (diverged@7)"
+    assert "Not in the model of valid nll: Type C 4:4 (diverged (diverged@7))." in found.notes
+
+
+def test_leaky_weights_are_compared_under_a_causal_mask_and_named():
+    rows = [
+        one | {"leaky": True, "valid_ppl": 2.0, "valid_ppl_causal_eval": one["valid_ppl"]}
+        if one["attention_heads"]
+        else one
+        for one in report()
+    ]
+    ten = by_name(judge("s", rows, PLAN))["A 10:2 against Transformer"]
+    assert ten.nats == pytest.approx(0.05, abs=0.02)
+    assert ten.words.endswith("; leaky weights under a causal mask: Type A 10:2 leaky, Transformer leaky")
+
+
+def test_no_inference_at_one_seed():
+    found = judge("s", report(seeds=1), PLAN)
+    ten = by_name(found)["A 10:2 against Transformer"]
+    assert (ten.estimate, ten.p_holm, ten.resolved) == (None, None, None)
+    assert ten.words.startswith("no inference: one run a variant")
+    assert ten.words.endswith("A 10:2 is higher by 3.0 %, without an error bar")
+    assert by_name(found)["cost of a training forward"].ratio == 1.0
+
+
+def test_times_of_several_devices_are_not_compared():
+    rows = [one | {"device": f"gpu {one['seed']}"} for one in report()]
+    words = by_name(judge("s", rows, PLAN))["measured time of training"].words
+    assert words.startswith("no inference: timed on several devices: gpu 0, gpu 1, gpu 2")
+
+
+def test_a_study_without_contrasts_or_training_has_no_verdicts():
+    assert judge("smoke-train", report(), None) is None
+    assert judge("ar_ratio-train", report(), Plan("scaling", (), {}, ())) is None
+    counts = [{name: value for name, value in one.items() if "ppl" not in name} for one in report()]
+    assert judge("ar_ratio-count", counts, PLAN) is None
+    assert judge("ar_ratio-train-small-corrected", report(seeds=1), None) is not None
+
+
+def test_the_table_shows_the_contrasts_and_the_csv_has_their_numbers(tmp_path, capsys):
+    folder = study(tmp_path / "ar_ratio-x", *report())
+    assert main([str(folder)]) == 0
+    assert "A 10:2 against Transformer" in capsys.readouterr().out
+    text = (folder / "table.md").read_text()
+    below = text[text.index("\n## Contrasts\n") :]
+    assert "| A against B at equal ratio | valid nll | +0.05" in below
+    assert "- Named before the runs (analysis/contrasts/ar\\_ratio.yaml)." in below
+    assert "contrasts" in (folder / "table.tex").read_text()
+    records = list(csv.DictReader(io.StringIO((folder / "contrasts.csv").read_text())))
+    verdicts = write(folder).judgement.verdicts
+    assert [record["name"] for record in records] == [one.name for one in verdicts]
+    for record, one in zip(records, verdicts, strict=True):
+        assert record["verdict"] == one.words
+        if one.estimate:
+            assert float(record["low_nats"]) == one.estimate.low
+            assert float(record["p_holm"]) == one.p_holm
+            assert float(record["detectable_percent"]) == one.estimate.detectable_percent
+
+
+# ---- the files -------------------------------------------------------------------------------
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_file_of_contrasts_is_read(path):
+    contrasts = read_contrasts(path)
+    assert len({one.name for one in contrasts}) == len(contrasts)
+    assert 3 <= len(contrasts) <= 8, "a handful: each costs the others power"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("just words", "is no list of contrasts"),
+        ("[{name: x, quantity: ppl, left: [a], right: [b]}]", "unknown quantity 'ppl'; known: train nll"),
+        ("[{name: x, quantity: valid nll, left: [a]}]", "KeyError: 'right'"),
+        ("[{name: x, quantity: valid nll, left: [a, b], right: [c]}]", "too many values"),
+        ("[{name: x, quantity: valid nll, left: [a], right: [b], weigh: 1}]", "unknown weigh in 'x'"),
+        ("[{name: x, quantity: valid nll, left: [{colour: red}], right: [b]}]", "selected by colour"),
+        ("[{", "is no list of contrasts"),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path, monkeypatch, text, message):
+    monkeypatch.setattr(contrast, "FOLDER", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(TableError, match=message) as caught:
+        judge("mine-train", report(seeds=1), None)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_longest_name_decides_where_there_is_no_plan(tmp_path, monkeypatch):
+    monkeypatch.setattr(contrast, "FOLDER", tmp_path)
+    for name in ("ar", "ar_ratio"):
+        (tmp_path / f"{name}.yaml").write_text("[]")
+    assert file_of("ar_ratio-train", None).stem == "ar_ratio"
+    assert file_of("ar-train", None).stem == "ar"
+    assert file_of("other", None) is None
+    assert file_of("other", Plan("ar", (), {}, ())).stem == "ar"
+
+
+def side(*selectors):
+    return contrast.Side("x", tuple(contrast._selector(one) for one in selectors))
+
+
+def test_variants_are_chosen_by_what_the_sweep_and_their_columns_say():
+    rows = [type_x("A", k, variant_hash=f"A{k}") for k in (3, 6)]
+    rows += [type_x("A", 6, variant_hash=f"draw {draw}", pattern=str(draw)) for draw in range(3)]
+    members = [Member("A3", {"placement": "first"}), Member("A6", {"placement": "first"})]
+    members += [
+        Member("A6", {"placement": "spread"}),
+        *(Member(f"draw {n}", {"placement": "random"}) for n in range(3)),
+    ]
+    plan = Plan("placement", (), {}, tuple(members))
+    lines = put_in_order(lines_of(rows), plan)
+    assert weights(side("Type A 3:9"), lines, plan) == {"A3": 1.0}
+    assert weights(side({"placement": "first", "share": 0.5}), lines, plan) == {"A6": 1.0}
+    assert weights(side({"placement": "spread"}), lines, plan) == {"A6": 1.0}
+    both = side({"placement": "first", "share": 0.25}, {"placement": "random", "all": True})
+    assert weights(both, lines, plan) == pytest.approx(
+        {"A3": 1 / 2, "draw 0": 1 / 6, "draw 1": 1 / 6, "draw 2": 1 / 6}
+    )
+    with pytest.raises(contrast.Absent, match="random is several variants: "):
+        weights(side({"placement": "random"}), lines, plan)
+    with pytest.raises(contrast.Absent, match=r"no run of last, share 0.5"):
+        weights(side({"placement": "last", "share": 0.5}), lines, plan)
