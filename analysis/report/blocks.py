@@ -90,7 +90,7 @@ class GridRow:
 @dataclass(frozen=True)
 class Grid:
     """An HTML table. ``wide`` fills the page, ``even`` gives its columns the same width, ``sortable``
-    is sorted by clicking a heading."""
+    is sorted by clicking a heading, ``code`` sets its last column as code, its lines kept."""
 
     anchor: str
     heads: tuple[Head, ...]
@@ -99,6 +99,7 @@ class Grid:
     sortable: bool = False
     wide: bool = False
     even: bool = False
+    code: bool = False
     template: ClassVar[str] = "grid.html.jinja"
 
 

@@ -16,10 +16,11 @@ from analysis.report.studies import Study
 HEADS = ("claim", "in the report", "published protocol, run again", "corrected protocol", "counting")
 NO_RUN = Cell(said=(Said("a count", "no run decides it"),))
 CAVEAT = (
-    "Made from the studies on this page by fixed rules. Intervals are of 95 %, seeds as blocks and the "
-    "variance pooled over models. Where a question was named before the runs (see the contrasts), its "
-    "verdict is the one after Holm's correction; the others stand each for itself. “Not resolved” means that "
-    "these seeds could not have told, not that there is no difference."
+    "Made from the studies on this page by fixed rules; a verdict is of the scale, the text and the length "
+    "of training of its study, and of no other. Intervals are of 95 %, seeds as blocks and the variance "
+    "pooled over models. Where a question was named before the runs (see the contrasts), its verdict is the "
+    "one after Holm's correction; the others stand each for itself. “Not resolved” means that these seeds "
+    "could not have told, not that there is no difference."
 )
 
 

@@ -30,18 +30,18 @@ def cost_of_type_c(study: Study) -> Said | None:
 def _compared(study: Study, name: str, other: str) -> Said | None:
     pair = _pair(study, name, other)
     ratios = _ratios(study, pair) if pair else []
-    return Said(f"{name} by {other}", f"{', '.join(ratios)} ({_sized(study)})") if ratios else None
+    return Said(f"{name} against {other}", f"{', '.join(ratios)} ({_sized(study)})") if ratios else None
 
 
 def saves(study: Study) -> Said | None:
     """RetNet against the Transformer: holds if the training forward in full saves about a third, in
-    part if it saves less, contradicted if it saves nothing."""
+    part if it saves less, does not if it saves nothing."""
     pair = _pair(study, "RetNet", BASE)
     full = _ratio(pair, "macs_train_forward") if pair else None
     if pair is None or full is None:
         return None
-    verdict = "holds" if 1 - full >= THIRD else "in part" if full < 1 else "contradicted in training"
-    words = [f"RetNet by {BASE}: {', '.join(_ratios(study, pair))} ({_sized(study)})"]
+    verdict = "holds" if 1 - full >= THIRD else "in part" if full < 1 else "does not hold in training"
+    words = [f"RetNet against {BASE}: {', '.join(_ratios(study, pair))} ({_sized(study)})"]
     values = [
         {n: line[f"macs_decode_{n}"] for n in contexts([line], "macs_decode_") if line[f"macs_decode_{n}"]}
         for line in pair

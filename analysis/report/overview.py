@@ -89,12 +89,12 @@ def what_was_run(studies: Sequence[Study]) -> Part:
             Words(("These studies differ in text or tokenizer: their perplexities are never on one axis.",))
         )
     commands = [
-        f"{study.name}: {command}"
+        [study.name, "\n".join(study.source.plan.commands)]
         for study in studies
-        for command in (study.source.plan.commands if study.source.plan else ())
+        if study.source.plan and study.source.plan.commands
     ]
     if commands:
-        blocks.append(Words(("Commands that ran, in order:", *commands), quiet=True))
+        blocks.append(grid("commands", ["study", "commands that ran, in order"], commands, code=True))
     return Part("run", "What was run", tuple(blocks))
 
 

@@ -23,7 +23,7 @@ NOT_ESTABLISHED = "not established"
 
 
 def beats(found: Plain) -> Said | None:
-    """A 10:2 against the Transformer: holds if its validation NLL is resolved below, contradicted if
+    """A 10:2 against the Transformer: holds if its validation NLL is resolved below, does not if
     above. Of leaky weights, under a causal mask; the training perplexity that leaks stands beside."""
     if not {BEST, BASE} <= set(found.lines):
         return None
@@ -105,7 +105,7 @@ def _judged(
 
 
 def _verdict(estimate: Estimate, lower: bool) -> str:
-    return "holds" if (estimate.nats < 0) == lower else "contradicted"
+    return "holds" if (estimate.nats < 0) == lower else "does not hold"
 
 
 def _after_holm(found: Plain, quantity: str, sides: Sequence[str]) -> bool | None:

@@ -83,8 +83,9 @@ class Study:
         return MIXED.join(map(str, self.values("data_hash"))) or self.source.text
 
     def values(self, column: str) -> list[Any]:
-        """What the lines hold in ``column``, each value once, in the table's order."""
-        return list(dict.fromkeys(line[column] for line in self.lines if line.get(column) is not None))
+        """What the lines hold in ``column``, each value once: numbers rising, words as in the table."""
+        found = dict.fromkeys(line[column] for line in self.lines if line.get(column) is not None)
+        return sorted(found) if all(isinstance(value, (int, float)) for value in found) else list(found)
 
 
 def open_studies(folders: Sequence[Path]) -> list[Study]:

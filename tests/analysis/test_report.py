@@ -1,0 +1,462 @@
+import json
+import math
+
+import pytest
+
+from analysis.rows import read_rows
+from analysis.table import build
+from tests.analysis import pages, studies
+from tests.analysis.rows import row, study, transformer, type_x
+
+pytest.importorskip("jinja2", reason="a report needs the extra [report]")
+pytest.importorskip("plotly", reason="a report needs the extra [report]")
+pytest.importorskip("itables", reason="a report needs the extra [report]")
+
+from analysis.report import bundled
+from analysis.report.__main__ import main
+from analysis.report.page import html
+
+LIBRARIES = {name: getattr(bundled, name) for name in ("plotly_js", "datatables_js", "datatables_css")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def light():
+    """Pages without the libraries: five megabytes that say nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in LIBRARIES:
+            patch.setattr(bundled, name, lambda: "")
+        yield
+
+
+def page(*folders):
+    return pages.read(html(folders, "the command"))
+
+
+@pytest.fixture(scope="module")
+def ratios(tmp_path_factory):
+    """The report's 31 models, three seeds."""
+    return studies.with_metrics(studies.ar_ratio(tmp_path_factory.mktemp("report") / "ratios"))
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    return studies.defects(tmp_path_factory.mktemp("report") / "ladder")
+
+
+@pytest.fixture(scope="module")
+def of_ratios(ratios):
+    return page(ratios)
+
+
+@pytest.fixture(scope="module")
+def of_both(ratios, ladder):
+    return page(ratios, ladder)
+
+
+# ---- the file --------------------------------------------------------------------------------
+def test_one_study_is_written_into_its_folder_and_several_into_runs(
+    ratios, ladder, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("analysis.report.__main__.html", lambda folders, command: f"{len(folders)} {command}")
+    assert main([str(ratios)]) == 0
+    assert (ratios / "report.html").read_text() == f"1 python -m analysis.report {ratios}"
+    assert main([str(ratios), str(ladder)]) == 0
+    assert (tmp_path / "runs/report.html").read_text().startswith("2 ")
+    assert (
+        main([str(ratios), "--out", "a/b.html"]) == main([f"--out={tmp_path / 'c.html'}", str(ladder)]) == 0
+    )
+    assert (tmp_path / "a/b.html").is_file()
+    assert (tmp_path / "c.html").is_file()
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "runs/report.html",
+        "a/b.html",
+        f"{tmp_path / 'c.html'}",
+    ]
+
+
+def test_nothing_outside_the_file_is_named_to_be_loaded(of_ratios):
+    for element in of_ratios.every():
+        for attribute in ("src", "href", "action", "poster", "data"):
+            value = element.attributes.get(attribute)
+            assert value is None or value.startswith(("#", "data:")), f"{element.tag} {attribute}={value}"
+    assert not of_ratios.all("iframe")
+    (policy,) = [one for one in of_ratios.all("meta") if one.attributes.get("http-equiv")]
+    assert policy.attributes["content"].startswith("default-src 'none'")
+    sources = policy.attributes["content"].split("; ")[1:]
+    assert not any("http" in source or "*" in source or "self" in source for source in sources)
+
+
+def test_the_libraries_stand_in_it_once_and_whole(ratios, monkeypatch):
+    for name, original in LIBRARIES.items():
+        monkeypatch.setattr(bundled, name, original)
+    scripts = ["".join(one.parts) for one in page(ratios).all("script")]
+    assert sum("plotly.js v" in text[:3000] for text in scripts) == 1
+    assert sum("DataTables" in text and "export{" in text for text in scripts) == 1
+
+
+def test_ids_are_unique_and_the_contents_lead_to_them(of_both):
+    ids = [one.attributes["id"] for one in of_both.every() if "id" in one.attributes]
+    assert len(ids) == len(set(ids))
+    links = [link.attributes["href"].removeprefix("#") for link in of_both.all("a")]
+    assert set(links) <= set(ids)
+    assert {section.attributes["id"] for section in of_both.all("section")} == set(links)
+
+
+def test_what_rows_say_is_text_and_never_markup(tmp_path):
+    evil = "<img src=x onerror=alert(1)></script><script>alert(2)</script>"
+    folder = study(
+        tmp_path / "evil",
+        *(
+            row(evil, variant_hash="v", seed=seed, device=evil, corpus=evil, valid_ppl=30 + seed)
+            for seed in (0, 1)
+        ),
+        *(transformer(seed=seed, corpus=evil) for seed in (0, 1)),
+    )
+    found = page(folder)
+    assert not found.all("img")
+    assert not [
+        one for one in found.all("script") if "alert(2)" in one.text and "data-chart" not in one.attributes
+    ]
+    assert evil in [one["model"] for one in pages.rows(found.id("s1-lines-table"))]
+    for figure in pages.charts(found).values():
+        drawn = [trace.get("name") or "" for trace in figure["data"]]
+        drawn += [text for trace in figure["data"] for text in trace.get("hovertext") or ()]
+        assert not any("<img" in text for text in drawn), "plotly reads HTML in its labels"
+
+
+# ---- the table -------------------------------------------------------------------------------
+def test_cells_are_sorted_by_the_values_of_the_lines(ratios, of_ratios):
+    lines = build("ratios", read_rows(ratios)).lines
+    table = of_ratios.id("s1-lines-table")
+    heads = [head.text for head in table.all("th")]
+    titles = [head.attributes.get("title", "") for head in table.all("th")]
+    place = next(index for index, title in enumerate(titles) if "(valid_ppl)" in title)
+    cost = next(index for index, title in enumerate(titles) if "(macs_train_forward)" in title)
+    drawn = {}
+    for one in table.all("tr")[1:]:
+        cells = one.all("td")
+        drawn[cells[heads.index("model")].text] = [
+            float(cells[i].attributes["data-order"]) for i in (place, cost)
+        ]
+    for line in lines:
+        assert drawn[line["label"]] == [line["valid_ppl"], line["macs_train_forward"]]
+    assert list(drawn)[-1] == "unigram"
+    assert drawn["unigram"] == [194.0, 1e308], "what is missing is sorted last"
+
+
+def test_marks_say_leaky_tuned_matched_and_diverged(tmp_path):
+    folder = study(
+        tmp_path / "marks",
+        transformer(leaky=True, variant_hash="a"),
+        row(tuned_from="0.003 0.006", match="macs", ffn=72, variant_hash="b"),
+        *(
+            type_x("C", 4, variant_hash="c", seed=seed, status=status)
+            for seed, status in ((0, "ok"), (1, "diverged@3"))
+        ),
+    )
+    marks = {one["model"]: one["marks"] for one in pages.rows(page(folder).id("s1-lines-table"))}
+    assert marks["Transformer leaky"] == "leaky" or "leaky" in next(
+        marks[k] for k in marks if "Transformer" in k
+    )
+    assert "tuned (0.003 0.006)" in next(said for label, said in marks.items() if label.startswith("RetNet"))
+    assert "matched macs (ffn 72)" in next(
+        said for label, said in marks.items() if label.startswith("RetNet")
+    )
+    assert "diverged@3" in next(said for label, said in marks.items() if label.startswith("Type C"))
+
+
+# ---- the front -------------------------------------------------------------------------------
+def test_every_convention_of_the_drop_down_has_the_rows_numbers(ratios, of_ratios):
+    lines = {
+        line["label"]: line for line in build("ratios", read_rows(ratios)).lines if not line["reference"]
+    }
+    figure = pages.charts(of_ratios)["s1-pareto-pareto"]
+    (menu,) = figure["layout"]["updatemenus"]
+    columns = (
+        "macs_train_forward",
+        "macs_published",
+        "macs_fvcore",
+        *(f"macs_decode_{n}" for n in (128, 512, 2048, 8192)),
+    )
+    assert len(menu["buttons"]) == len(columns)
+    for column, button in zip(columns, menu["buttons"], strict=True):
+        changed = button["args"][0]
+        drawn = set()
+        for trace, xs, ys, halves in zip(
+            figure["data"], changed["x"], changed["y"], changed["error_y.array"], strict=True
+        ):
+            if trace["name"] != "front of the means":
+                drawn |= set(zip(xs, ys, halves, strict=True))
+        assert drawn == {(one[column], one["valid_ppl"], one["valid_ppl_ci95"]) for one in lines.values()}
+
+
+def test_leaky_points_are_hollow_and_on_no_front(tmp_path):
+    folder = study(
+        tmp_path / "leaky",
+        transformer(leaky=True, valid_ppl=3.0, macs_train_forward=1, variant_hash="a"),
+        row(valid_ppl=30.0),
+        type_x("A", 6, valid_ppl=31.0, macs_train_forward=40_000_000),
+    )
+    figure = pages.charts(page(folder))["s1-pareto-pareto"]
+    traces = {trace["name"]: trace for trace in figure["data"]}
+    assert traces["front of the means"]["y"] == [30.0]
+    assert traces["Transformer, leaky"]["y"] == [3.0]
+    assert traces["Transformer, leaky"]["marker"]["symbol"].endswith("-open")
+    assert "Transformer" not in traces
+
+
+# ---- the claims ------------------------------------------------------------------------------
+def claims(found):
+    """claim -> what each column says."""
+    return {one["claim"]: one for one in pages.rows(found.id("claims-table"))}
+
+
+def test_claims_are_read_off_the_rows(ratios, of_ratios):
+    said = claims(of_ratios)
+    best = said["Type A 10:2 beats the Transformer"]
+    assert best["published protocol, run again"] == "not in this study"
+    assert best["corrected protocol"].startswith("does not hold : higher by 4")
+    lines = {line["label"]: line["valid_ppl"] for line in build("ratios", read_rows(ratios)).lines}
+    means = f"{lines['Type A 10:2']:.2f} against {lines['Transformer']:.2f}"
+    assert means in best["corrected protocol"]
+    hopeless = said["Type C, heads of both kinds in every layer, is hopeless"]["corrected protocol"]
+    assert "0 of 7 Type C models diverged" in hopeless
+    assert "against Type A at equal shares of attention: higher by 10" in hopeless
+    counted = said["Retention saves a third of the MACs"]["counting"]
+    assert counted.startswith(
+        "does not hold in training : RetNet against Transformer: as the report counted 1.00x"
+    )
+    assert "cheaper in decoding from a context of 40 on" in counted
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(-0.2, "holds : lower by"), (0.0416, "not resolved")])
+def test_another_outcome_is_another_verdict(tmp_path, shift, verdict):
+    folder = study(
+        tmp_path / "other",
+        *studies.model("Transformer", "t", 0.0),
+        *studies.model("Type A 10:2", "a", shift - 0.25 / 6),
+        *studies.model("RetNet", "r"),
+    )
+    if verdict == "not resolved":  # equal by rule: noise of the size of nothing that three seeds could tell
+        folder = study(
+            tmp_path / "same",
+            *(transformer(seed=seed, valid_ppl=30 + seed, variant_hash="t") for seed in range(3)),
+            *(
+                type_x("A", 10, seed=seed, valid_ppl=30 + 2 * ((seed + 1) % 3) / 2, variant_hash="a")
+                for seed in range(3)
+            ),
+        )
+    said = claims(page(folder))["Type A 10:2 beats the Transformer"]["corrected protocol"]
+    assert said.startswith(verdict)
+
+
+def test_one_seed_establishes_nothing(tmp_path):
+    folder = study(tmp_path / "one", transformer(), type_x("A", 10, valid_ppl=20.0), row())
+    said = claims(page(folder))["Type A 10:2 beats the Transformer"]
+    assert said["corrected protocol"].startswith("not established : one run a variant")
+    assert "20.00 against 33.25" in said["corrected protocol"]
+
+
+def test_leaky_weights_speak_under_a_causal_mask(of_both):
+    said = claims(of_both)["Type A 10:2 beats the Transformer"]["published protocol, run again"]
+    assert said.startswith("ladder does not hold : higher by 4")
+    assert "leaky weights under a causal mask" in said
+    assert "training perplexity, leaking, as the report measured: higher by" in said
+    type_c = claims(of_both)["Type C, heads of both kinds in every layer, is hopeless"]
+    assert type_c["published protocol, run again"] == "ladder holds : 1 of 1 Type C models diverged"
+
+
+@pytest.mark.parametrize(
+    ("full", "verdict"),
+    [(15_000_000, "holds"), (25_000_000, "in part"), (31_000_000, "does not hold in training")],
+)
+def test_the_saving_is_judged_by_the_full_count(tmp_path, full, verdict):
+    folder = study(tmp_path / "saves", transformer(), row(macs_train_forward=full))
+    said = claims(page(folder))["Retention saves a third of the MACs"]["counting"]
+    assert said.startswith(f"{verdict} : RetNet against Transformer")
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "reversed")])
+def test_the_order_by_cost_is_a_rank_correlation(tmp_path, sign, verdict):
+    models = [type_x("A", k, macs_published=k, macs_train_forward=1000 + sign * k) for k in range(1, 8)]
+    said = claims(page(study(tmp_path / "order", *models)))["The column of GMACs orders the models by cost"]
+    assert said["counting"].startswith(f"{verdict} : rank correlation over 7 models")
+    assert f"training forward in full {sign:+.2f}" in said["counting"]
+
+
+# ---- sections --------------------------------------------------------------------------------
+def test_a_section_without_data_is_a_line_of_the_contents(of_ratios):
+    sections = {section.attributes["id"] for section in of_ratios.all("section")}
+    assert {
+        "run",
+        "claims",
+        "lines",
+        "pareto",
+        "ratio",
+        "curves",
+        "decode",
+        "contrasts",
+        "provenance",
+    } <= sections
+    assert not {"ladder", "placement", "scaling", "context", "protocols"} & sections
+    contents = [item.text for item in of_ratios.all("nav")[0].all("li")]
+    assert any(
+        item.startswith("Placement against ratio: its plan.json names no placements") for item in contents
+    )
+
+
+def test_contrasts_stand_with_their_intervals_and_holms_p(of_ratios):
+    found = {one["contrast"]: one for one in pages.rows(of_ratios.id("s1-contrasts"))}
+    assert found["A against B at equal ratio"]["verdict"].startswith("resolved: A is higher by 5")
+    assert float(found["A against B at equal ratio"]["p (Holm)"]) < 0.05
+    assert "to" in found["A 10:2 against Transformer"]["95 % interval, %"]
+
+
+def test_the_ladder_is_drawn_and_told(of_both):
+    published = {one["step"]: one for one in pages.rows(of_both.id("s2-ladder-published-table"))}
+    assert published["causal mask"]["Transformer"].startswith("−7.")
+    assert published["causal mask"]["RetNet"] == "does not concern it"
+    assert published["warm-up"]["Type C 4:4"] == "no longer diverges"
+    assert published["clipping"]["Type C 4:4"] == "diverged (3 of 3 runs)"
+    traces = pages.charts(of_both)["s2-ladder-published"]["data"]
+    steps = pages.charts(of_both)["s2-ladder-published"]["layout"]["yaxis"]["ticktext"]
+    drawn = [trace for trace in traces if trace["name"] == "RetNet"]
+    warm = [
+        x
+        for trace in drawn
+        for x, y in zip(trace["x"], trace["y"], strict=True)
+        if round(y) == steps.index("warm-up")
+    ]
+    assert warm == pytest.approx([-0.05], abs=0.01)
+
+
+def test_placement_sizes_and_contexts_have_their_charts(tmp_path):
+    made = [
+        studies.placement(tmp_path / "p"),
+        studies.scaling(tmp_path / "s"),
+        studies.context(tmp_path / "c"),
+    ]
+    found = page(*made)
+    drawn = pages.charts(found)
+    assert {
+        "s1-placement-placement",
+        "s2-scaling-scaling",
+        "s2-scaling-scaling-change",
+        "s3-context-context",
+    } <= set(drawn)
+    assert "8 placements span" in found.id("placement").text
+    gaps = next(trace for trace in drawn["s2-scaling-scaling-change"]["data"] if trace["name"] == "RetNet")
+    assert gaps["y"] == pytest.approx([0.25, 0.25 * 2 / 3, 0.25 * 4 / 9], abs=0.01)
+
+
+def test_crossings_are_marked_and_told(of_ratios):
+    shapes = pages.charts(of_ratios)["s1-decode-macs"]["layout"]["shapes"]
+    assert 40 in {shape["x0"] for shape in shapes}, "d_model / 2 + d_model / heads"
+    told = pages.rows(of_ratios.id("s1-decode-crossings"))
+    assert any(
+        "RetNet" in one["model"] and "from a context of 40 on" in " ".join(one.values()) for one in told
+    )
+
+
+def test_both_protocols_stand_side_by_side(of_both):
+    (table,) = [one for one in of_both.all("table") if one.attributes["id"] == "s2-protocols"]
+    found = {one["model"]: one for one in pages.rows(table)}
+    assert found["Type A 10:2"]["report rank"] == "1"
+    assert found["RetNet"]["published rank"] == "1", "the only one that does not leak"
+    assert found["Type A 10:2"]["corrected rank"]
+
+
+def test_studies_of_different_texts_share_no_axis(tmp_path):
+    ratios = study(tmp_path / "pydocs", transformer(), row(), type_x("A", 6))
+    other = studies.model("Transformer", "t", corpus="wikitext2", data_hash="e" * 16)
+    other += studies.model("RetNet", "r", corpus="wikitext2", data_hash="e" * 16)
+    found = page(ratios, study(tmp_path / "wiki", *other))
+    assert "never on one axis" in found.id("run").text
+    for name, figure in pages.charts(found).items():
+        words = json.dumps(figure["layout"]) + "".join(str(trace.get("name")) for trace in figure["data"])
+        assert not ("pydocs" in words and "wikitext2" in words), name
+
+
+def test_a_published_folder_is_a_study_too(ratios, of_ratios, tmp_path):
+    folder = studies.published(tmp_path / "results" / "ratios", ratios)
+    table, again = (build("x", read_rows(one)).lines for one in (ratios, folder))
+    assert [line["valid_ppl"] for line in table] == [line["valid_ppl"] for line in again]
+    assert claims(page(folder)) == claims(of_ratios)
+
+
+def test_counts_may_stand_beside_what_was_trained(tmp_path):
+    counted = study(tmp_path / "counted", *_counted())
+    said = claims(page(study(tmp_path / "trained", transformer(), row()), counted))[
+        "Retention saves a third of the MACs"
+    ]
+    assert "counted does not hold in training" in said["counting"]
+    assert "width 768" in said["counting"]
+    assert "counted" not in said["corrected protocol"]
+
+
+# ---- what cannot be reported -----------------------------------------------------------------
+def _counted():
+    bare = [transformer(d_model=768), row(d_model=768, macs_train_forward=31_000_000)]
+    return [
+        {name: value for name, value in one.items() if "_ppl" not in name and "_per_" not in name}
+        for one in bare
+    ]
+
+
+def _half_written(folder):
+    study(folder, row())
+    (folder / "trials/0000/row.json").write_text('{"architecture": "Tr')
+    return folder
+
+
+def _mixed(folder):
+    return study(folder, row(), transformer(corpus="wikitext2", data_hash="e" * 16))
+
+
+def _empty(folder):
+    (folder / "trials").mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: study(folder, *_counted()), "bad only counted"),
+        (_half_written, "row.json is damaged"),
+        (_mixed, "corpus"),
+        (_empty, "no finished trial"),
+    ],
+)
+def test_bad_studies_are_one_line(tmp_path, capsys, make, words):
+    folder = make(tmp_path / "bad")
+    assert main([str(folder)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not (folder / "report.html").exists()
+
+
+def test_bad_arguments_and_missing_packages_are_one_line(ratios, tmp_path, capsys, monkeypatch):
+    assert main(["--ouch"]) == main([str(ratios), "--out"]) == 2
+    assert main([str(tmp_path / "nowhere")]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("analysis.report.__main__.html", lambda folders, command: "")
+        assert main([str(ratios), "--out", str(ratios / "plan.json" / "x.html")]) == 1
+    monkeypatch.setattr(bundled, "NEEDED", ("jinja2", "no_such_plotly"))
+    assert main([str(ratios)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert lines[-1] == "error: a report needs no_such_plotly: pip install 'retsweep[report]'"
+
+
+def test_infinities_reach_the_page_as_json(tmp_path):
+    gone = studies.gone(studies.model("RetNet", "r"))
+    found = page(study(tmp_path / "gone", *studies.model("Transformer", "t"), *gone))
+    figure = pages.charts(found)["s1-pareto-pareto"]
+    crossed = next(trace for trace in figure["data"] if trace["name"] == "a run diverged")
+    assert len(crossed["y"]) == 1
+    assert math.isfinite(crossed["y"][0])
+    orders = [cell.attributes.get("data-order") for cell in found.id("s1-lines-table").all("td")]
+    assert "1e+307" in orders
+    assert not {"inf", "nan"} & set(orders)
