@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs preflight figures report results browser test lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results test lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
