@@ -14,7 +14,7 @@ PUBLISHED_LAYER_NORM = 4
 #: What fvcore takes a normalisation to cost, in MACs an element, without and with weights.
 FVCORE_NORM = {False: 4, True: 5}
 STATE_BYTES = 4  # states are float32 whatever the activations are
-CACHE_BYTES = {"fp32": 4, "bf16": 2}
+CACHE_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}  # TF32 is how products round, not how tensors lie
 
 
 def parameters(spec: RunSpec) -> int:

@@ -34,6 +34,36 @@ def windows(tokens: NDArray[Any], context: int) -> tuple[WindowPair, ...]:
     return tuple(pairs)
 
 
+class HostRows:
+    """Rows of tokens cut from where they lie: a memory map is read where a row asks for it."""
+
+    def __init__(self, tokens: NDArray[Any], length: int) -> None:
+        self._tokens, self._offsets = tokens, np.arange(length)
+
+    def __call__(self, starts: NDArray[np.int64]) -> Tensor:
+        """(rows, length) int64, row i from token ``starts[i]`` on."""
+        return torch.from_numpy(self._tokens[starts[:, None] + self._offsets].astype(np.int64))
+
+
+class DeviceRows:
+    """The same rows of tokens that lie on ``device``: only ``starts`` travel there, and nothing waits.
+
+    Four bytes a token for as long as the object lives: 10 MB for WikiText-2, 0.5 GB for WikiText-103.
+    """
+
+    def __init__(self, tokens: NDArray[Any], length: int, device: torch.device) -> None:
+        self._device = device
+        self._tokens = torch.from_numpy(tokens.astype(np.int32)).to(device)
+        self._offsets = torch.arange(length, device=device)
+
+    def __call__(self, starts: NDArray[np.int64]) -> Tensor:
+        """As :class:`HostRows` says, on the device."""
+        places = torch.from_numpy(np.ascontiguousarray(starts))
+        if self._device.type == "cuda":
+            places = places.pin_memory()  # else the copy would wait for what the device still does
+        return self._tokens[places.to(self._device, non_blocking=True)[:, None] + self._offsets].long()
+
+
 class TrainBatches:
     """The training batches of a run, each a function of (data, protocol, seed, step) alone.
 
@@ -42,9 +72,17 @@ class TrainBatches:
     no token and the joints between them are never targets. What is left over at the end is not
     trained on. Epochs follow each other without a gap: every chunk comes once an epoch, in an
     order drawn from (seed, epoch) under ``protocol.shuffle``, and a batch may straddle two epochs.
+    Batches are made on ``device``, where the tokens then lie; they are the same on every device.
     """
 
-    def __init__(self, tokens: NDArray[Any], protocol: Protocol, context: int, seed: int) -> None:
+    def __init__(
+        self,
+        tokens: NDArray[Any],
+        protocol: Protocol,
+        context: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Raises SpecError if there are fewer chunks than one, or than ``protocol.train_chunks``."""
         self.tokens = tokens
         self.context = context
@@ -60,7 +98,10 @@ class TrainBatches:
                 f"protocol.train_chunks={protocol.train_chunks or 1} needs more text, or a smaller number"
             )
         self.chunks = protocol.train_chunks or available
-        self._offsets = np.arange(context + 1)
+        used = tokens[: (self.chunks - 1) * self.stride + context + 1]
+        place = torch.device(device)
+        on_host = place.type == "cpu"
+        self._rows = HostRows(used, context + 1) if on_host else DeviceRows(used, context + 1, place)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     @property
@@ -73,15 +114,16 @@ class TrainBatches:
         return self.batch * self.accumulate * self.context
 
     def batch_at(self, step: int, micro: int = 0) -> tuple[Tensor, Tensor]:
-        """(inputs, targets), both (batch, context) int64, of micro-batch ``micro`` of ``step``."""
+        """(inputs, targets), both (batch, context) int64 on the device, of micro-batch ``micro`` of
+        ``step``."""
         first = (step * self.accumulate + micro) * self.batch
         epochs, places = np.divmod(np.arange(first, first + self.batch), self.chunks)
         if epochs[0] == epochs[-1]:
             chosen = self._order(int(epochs[0]))[places]
         else:
             chosen = np.array([self._order(int(e))[p] for e, p in zip(epochs, places, strict=True)])
-        rows = self.tokens[chosen[:, None] * self.stride + self._offsets].astype(np.int64)
-        return torch.from_numpy(rows[:, :-1].copy()), torch.from_numpy(rows[:, 1:].copy())
+        rows = self._rows(chosen * self.stride)
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
     def windows(self) -> tuple[WindowPair, ...]:
         """The chunks that are trained on, in the order of the text, as evaluation windows."""

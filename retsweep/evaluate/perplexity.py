@@ -6,16 +6,20 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-Precision = Literal["fp32", "bf16"]
+from retsweep.layers.precision import Precision, casting, products
+
 #: Of the logits of one batch in float32; about three such tensors are alive at once.
 LOGITS_BYTES = 256 << 20
+#: Tokens that a GPU is given at once, so that it has them before it needs them.
+TOKENS_AHEAD = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,13 @@ def negative_log_likelihood(
     Windows of a pair are of one length, so nothing is padded. Sums are kept in float64.
     Raises ValueError if there is no target.
     """
-    nats = torch.zeros((), dtype=torch.float64, device=device)
+    place = torch.device(device)
+    nats = torch.zeros((), dtype=torch.float64, device=place)
     targets = 0
-    with _evaluating(model, device, precision):
-        for inputs, wanted in windows:
-            for start in range(0, len(inputs), batch):
-                losses = _losses(
-                    model,
-                    _tensor(inputs[start : start + batch]),
-                    _tensor(wanted[start : start + batch]),
-                    device,
-                )
+    with _evaluating(model, place, precision):
+        for pair in windows:
+            for inputs, wanted in _batches(*pair, batch, place):
+                losses = _losses(model, inputs, wanted, place)
                 nats += losses.sum(dtype=torch.float64)
                 targets += losses.numel()
     if not targets:
@@ -91,35 +91,51 @@ def mean_batch_perplexity(
 
     Raises ValueError if there is no batch.
     """
-    with _evaluating(model, device, precision):
+    place = torch.device(device)
+    with _evaluating(model, place, precision):
         means = [
-            _losses(model, inputs, targets, device).mean(dtype=torch.float64) for inputs, targets in batches
+            _losses(model, inputs, targets, place).mean(dtype=torch.float64) for inputs, targets in batches
         ]
     if not means:
         raise ValueError("nothing to evaluate: no batch was given")
     return safe_exp(float(torch.stack(means).mean()))
 
 
-def _losses(model: nn.Module, inputs: Tensor, targets: Tensor, device: str | torch.device) -> Tensor:
+def _batches(
+    inputs: NDArray[Any], targets: NDArray[Any], batch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """``batch`` windows after the other, (windows, time) int64 each, in the order given.
+
+    A GPU gets many of them in one copy and cuts them there: it waits for the host once, not twice a
+    batch. A CPU reads them where they are.
+    """
+    ahead = batch
+    if device.type != "cpu":
+        ahead = batch * max(1, TOKENS_AHEAD // (batch * inputs.shape[1]))
+    for first in range(0, len(inputs), ahead):
+        some = [_tensor(part[first : first + ahead], device) for part in (inputs, targets)]
+        yield from zip(*(torch.split(part, batch) for part in some), strict=True)
+
+
+def _losses(model: nn.Module, inputs: Tensor, targets: Tensor, device: torch.device) -> Tensor:
     """(batch * time,) float32 negative log-likelihood of each target."""
     logits = model(inputs.to(device, non_blocking=True))
     return functional.cross_entropy(
-        logits.flatten(0, 1).float(), targets.to(device).flatten(), reduction="none"
+        logits.flatten(0, 1).float(), targets.to(device, non_blocking=True).flatten(), reduction="none"
     )
 
 
-def _tensor(tokens: NDArray[Any]) -> Tensor:
-    return torch.from_numpy(tokens.astype("int64"))
+def _tensor(tokens: NDArray[Any], device: torch.device) -> Tensor:
+    return torch.from_numpy(tokens.astype(np.int64)).to(device)
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module, device: str | torch.device, precision: Precision) -> Iterator[None]:
-    """Eval mode without gradients, autocast for bf16; each module's own mode is restored."""
+def _evaluating(model: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
+    """Eval mode without gradients, in ``precision``; each module's own mode is restored."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    autocast = torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=precision == "bf16")
     try:
-        with torch.no_grad(), autocast:
+        with torch.no_grad(), products(precision), casting(precision, device):
             yield
     finally:
         for module, training in modes.items():

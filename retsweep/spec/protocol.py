@@ -63,7 +63,8 @@ class Protocol:
     beta1: Fraction = 0.9
     beta2: Fraction = 0.999
     clip: PositiveFloat | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "tf32"] = "fp32"
+    """``retsweep/layers/precision.py`` says what each is; tf32 needs a GPU."""
     compile: bool = False
     divergence: Literal["non_finite", "above_unigram"] = "above_unigram"
     """When a run is over as ``diverged@STEP``: a loss that is not a number, or also one that

@@ -100,7 +100,7 @@ class Evaluation:
             model, batches, device=self.workspace.device, precision=self.spec.protocol.precision
         )
         targets = sum(targets.numel() for _, targets in batches)
-        text_bytes = sum(self.bytes_of(targets.numpy()) for _, targets in batches)
+        text_bytes = sum(self.bytes_of(targets.cpu().numpy()) for _, targets in batches)
         bits = math.log2(perplexity) * targets / text_bytes
         return {"train_ppl": perplexity, "train_bits_per_byte": bits}
 

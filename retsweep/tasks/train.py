@@ -35,11 +35,14 @@ class Train:
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
         """The run's columns. A diverged run has no perplexities but the best of its validations.
 
-        Raises SpecError (corpus, tokenizer; a corpus that is not the one planned with), InterruptedRun.
+        Raises SpecError (corpus, tokenizer, a corpus or a probe's text that is not the one planned
+        with, a precision that the device does not have), InterruptedRun.
         """
         from retsweep.data.batches import TrainBatches
         from retsweep.data.prepare import prepare, require_chunk
+        from retsweep.layers.precision import check_precision
 
+        check_precision(spec.protocol.precision, workspace.device)
         warn_of_defects(spec)
         corpus = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, workspace.cache)
         if workspace.data_hash not in (None, corpus.data_hash):
@@ -48,7 +51,7 @@ class Train:
             )
         require_chunk(corpus, spec.scale.context)
         train_tokens = corpus.splits["train"].tokens
-        batches = TrainBatches(train_tokens, spec.protocol, spec.scale.context, spec.seed)
+        batches = TrainBatches(train_tokens, spec.protocol, spec.scale.context, spec.seed, workspace.device)
         return _Training(spec, workspace, corpus, batches).row()
 
 
@@ -67,7 +70,7 @@ class _Training:
         references = self.references()
         model = build(self.spec, device=self.workspace.device)
         outcome = self.train(model, math.log(references["unigram_valid_ppl"]))
-        columns = outcome_columns(outcome)
+        columns = outcome_columns(outcome) | self.utilisation(outcome)
         if outcome.status == "ok":
             # A run that had ended before this process began was validated by the one before.
             valid = self.validations[-1] if self.validations else None
@@ -78,6 +81,15 @@ class _Training:
             else:  # The last update broke the weights, and no further step was there to show it.
                 columns["status"] = f"diverged@{outcome.steps}"
         return {**columns, **self.evaluation.best(outcome, columns), **references}
+
+    def utilisation(self, outcome: Outcome) -> dict[str, float]:
+        """``gemm_flops_per_second`` and ``mfu``; the model's MACs are those of its parallel form."""
+        from retsweep.costs import macs_train_forward
+        from retsweep.train.utilisation import utilisation
+
+        a_token = macs_train_forward(self.spec) / self.spec.scale.context
+        device, precision = self.workspace.device, self.spec.protocol.precision
+        return utilisation(a_token, outcome.tokens_per_second, device, precision)
 
     @property
     def evaluation(self) -> Evaluation:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-
-def casting(precision: Literal["fp32", "bf16"], device: torch.device) -> AbstractContextManager[object]:
-    """Where the forward pass runs: bf16 autocast, or as the weights are."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

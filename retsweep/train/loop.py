@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retsweep.layers.precision import casting, products
 from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint
 from retsweep.train.divergence import DivergenceWatch
-from retsweep.train.gradients import accumulate_gradients, casting
+from retsweep.train.gradients import accumulate_gradients
 from retsweep.train.memory import PeakMemory
 from retsweep.train.metrics import MetricsFile, log_every
 from retsweep.train.optimiser import adamw
@@ -69,7 +70,7 @@ def train(
     writing nothing. Raises Interrupted when ``stop`` answers True before a step.
     """
     place = torch.device(device)
-    with reproducible(place):
+    with reproducible(place), products(protocol.precision):
         run = _Run(model, batches, protocol, steps, seed, folder, place, unigram_nats, stop, metrics)
         try:
             while not run.over:

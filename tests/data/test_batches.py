@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retsweep.data.batches import TrainBatches, windows
+from retsweep.data import batches as module
+from retsweep.data.batches import DeviceRows, HostRows, TrainBatches, windows
 from retsweep.spec import SpecError
 from retsweep.spec.protocol import Protocol
 
@@ -123,3 +124,35 @@ def test_a_batch_costs_a_fraction_of_a_step() -> None:
         batches.batch_at(step)
         seconds.append(time.perf_counter() - start)
     assert sorted(seconds)[50] < 1e-3, "measured at 0.1 ms"
+
+
+@given(
+    starts=st.lists(st.integers(0, 70_000), min_size=1, max_size=9),
+    length=st.integers(1, 40),
+    dtype=st.sampled_from([np.uint16, np.uint32]),
+)
+def test_rows_of_a_device_are_those_of_the_host(starts: list[int], length: int, dtype: type) -> None:
+    tokens = np.random.default_rng(0).integers(0, 65_536, 70_040).astype(dtype)
+    places = np.array(starts)
+    on_host = HostRows(tokens, length)(places)
+    on_device = DeviceRows(tokens, length, torch.device("cpu"))(places)
+    assert on_host.dtype == on_device.dtype == torch.int64
+    assert torch.equal(on_host, on_device)
+    assert on_host.tolist() == [tokens[start : start + length].tolist() for start in starts]
+
+
+@pytest.mark.parametrize("chunking", ["context", "context_plus_one"])
+def test_batches_are_the_same_wherever_the_tokens_lie(monkeypatch: pytest.MonkeyPatch, chunking: str) -> None:
+    tokens = np.random.default_rng(1).integers(0, 65_536, 1_003).astype(np.uint16)
+    settings = protocol(batch=7, accumulate=2, chunking=chunking, train_chunks=90)
+    host = TrainBatches(tokens, settings, 10, seed=5)
+    monkeypatch.setattr(
+        module, "HostRows", lambda used, length: DeviceRows(used, length, torch.device("cpu"))
+    )
+    device = TrainBatches(tokens, settings, 10, seed=5)
+    for step in range(2 * host.steps_per_epoch):
+        for micro in range(2):
+            for one, other in zip(host.batch_at(step, micro), device.batch_at(step, micro), strict=True):
+                assert torch.equal(one, other)
+                assert one.is_contiguous()
+                assert other.is_contiguous()

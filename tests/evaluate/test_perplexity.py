@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from retsweep.evaluate import perplexity
 from retsweep.evaluate.perplexity import (
     LOGITS_BYTES,
     Likelihood,
@@ -144,3 +145,29 @@ def test_nothing_to_evaluate() -> None:
         negative_log_likelihood(Toy(), [])
     with pytest.raises(ValueError, match="no batch"):
         mean_batch_perplexity(Toy(), [])
+
+
+@pytest.mark.parametrize("ahead", [1, 60, 10_000])
+def test_a_gpu_gets_the_batches_of_a_cpu_in_few_copies(
+    tokens: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    class Gpu:
+        type = "cuda"
+
+    copied = []
+    tensor = perplexity._tensor
+
+    def copy(part: np.ndarray[Any, Any], device: Any) -> Tensor:
+        copied.append(len(part))
+        return tensor(part, torch.device("cpu"))
+
+    inputs, targets = tokens[:100].reshape(20, 5), tokens[1:101].reshape(20, 5)
+    on_cpu = list(perplexity._batches(inputs, targets, 3, torch.device("cpu")))
+    monkeypatch.setattr(perplexity, "_tensor", copy)
+    monkeypatch.setattr(perplexity, "TOKENS_AHEAD", ahead)
+    on_gpu = list(perplexity._batches(inputs, targets, 3, Gpu()))  # type: ignore[arg-type]
+    assert len(on_cpu) == len(on_gpu) == 7
+    for pair, other in zip(on_cpu, on_gpu, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(pair, other, strict=True))
+    assert torch.equal(torch.cat([pair[1] for pair in on_cpu]), torch.from_numpy(targets.astype("int64")))
+    assert len(copied) == 2 * {1: 7, 60: 2, 10_000: 1}[ahead]

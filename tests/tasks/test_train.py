@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from retsweep.costs import macs_train_forward
 from retsweep.data.prepare import prepare
 from retsweep.evaluate import perplexity
 from retsweep.model import build
@@ -22,7 +23,7 @@ from retsweep.train import checkpoint
 from tests.tasks.corpora import write_corpus
 
 #: What a clock or a memory meter says, and so differs between runs of one spec.
-MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes"}
+MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "gemm_flops_per_second", "mfu"}
 CONTEXT = 31
 
 
@@ -262,3 +263,21 @@ def test_published_defects_are_named_loudly(spec_of, cache, tmp_path):
     spec = spec_of("protocol=published", "protocol.train_chunks=8", "protocol.epochs=1", "protocol.batch=8")
     with pytest.warns(PublishedDefectWarning, match="PUBLISHED DEFECTS ARE ON"):
         spec.task(spec, Workspace(tmp_path, "cpu", cache))
+
+
+def test_utilisation_is_of_the_macs_that_the_row_has(run, spec_of):
+    spec = spec_of("protocol.steps=3")
+    row = run(spec)
+    macs_a_token = macs_train_forward(spec) / CONTEXT
+    assert row["mfu"] == pytest.approx(
+        6 * macs_a_token * row["tokens_per_second"] / row["gemm_flops_per_second"]
+    )
+    assert 0 < row["mfu"] < 1
+
+
+def test_a_cpu_has_no_tf32(run, spec_of, tmp_path):
+    with pytest.raises(
+        SpecError, match=r"^protocol\.precision=tf32 is of a GPU's tensor cores, and this run"
+    ):
+        run(spec_of("protocol.precision=tf32"))
+    assert not (tmp_path / "last.pt").exists()

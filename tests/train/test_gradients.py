@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retsweep.train.gradients import accumulate_gradients, casting, cross_entropy
+from retsweep.layers.precision import casting
+from retsweep.train.gradients import accumulate_gradients, cross_entropy
 from tests.train.tiny import VOCABULARY, TinyModel, batch_at
 
 

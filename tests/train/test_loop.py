@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from retsweep.data.batches import TrainBatches
 from retsweep.spec.protocol import Protocol
@@ -400,3 +401,37 @@ def test_an_ordinary_run_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(tmp_path, protocol=protocol(every=5), validate=valid_loss)
+
+
+@pytest.mark.parametrize("changes", [{}, {"accumulate": 3}, {"clip": None}, {"precision": "bf16"}])
+def test_no_step_waits_for_its_numbers(tmp_path, monkeypatch, changes):
+    """Between looks nothing is fetched from the device, so that a GPU never runs dry."""
+    monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 8)
+    monkeypatch.setattr(loop, "log_every", lambda steps: 8)
+    fetched, steps = [], []
+    settings = protocol(steps=33, **changes)
+    advance = loop._Run.advance
+    look = loop._Run.look
+
+    class Fetches(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            if function is torch.ops.aten._local_scalar_dense.default:
+                fetched.append(function)
+            return function(*arguments, **(options or {}))
+
+    def advanced(self):
+        with Fetches():
+            advance(self)
+
+    def looked(self):
+        steps.append(self.dispatched)
+        look(self)
+
+    monkeypatch.setattr(loop._Run, "advance", advanced)
+    monkeypatch.setattr(loop._Run, "look", looked)
+    run(tmp_path, protocol=settings, steps=33)
+    assert steps == [1, 8, 16, 24, 32, 33]
+    assert fetched == []
+    with Fetches():
+        torch.ones(1).item()
+    assert len(fetched) == 1, "the mode hears what it is for"
