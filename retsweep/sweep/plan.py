@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import RunSpec
+from retsweep.spec.evaluate import Evaluate
 from retsweep.spec.identity import spec_hash
 from retsweep.sweep.variants import Run, Wanted
+from retsweep.tasks.probes import pinned
 
 if TYPE_CHECKING:
     from retsweep.data.prepare import TokenisedCorpus
@@ -67,19 +69,37 @@ def plan(wanted: Wanted) -> dict[str, Planned]:
 
 def identify(runs: Iterable[Run], cache: Path) -> dict[str, Planned]:
     """:func:`plan` for given runs."""
-    data: dict[tuple[Any, Any, int], TokenisedCorpus] = {}
     planned: dict[str, Planned] = {}
-    for place, run in enumerate(runs):
-        data_hash = _data_hash(run.spec, cache, data)
-        key = spec_hash(run.spec, data_hash)
+    for one in with_data(runs, cache):
+        key = spec_hash(one.spec, one.data_hash)
         known = planned.get(key)
         if known is None:
-            planned[key] = Planned(run, data_hash, ((place, run.said),))
+            planned[key] = one
             continue
         # A member of the sweep is no mere reference.
-        own = dataclasses.replace(known.run, reference=known.run.reference and run.reference)
-        planned[key] = Planned(own, data_hash, (*known.said, (place, run.said)))
+        own = dataclasses.replace(known.run, reference=known.run.reference and one.run.reference)
+        planned[key] = Planned(own, known.data_hash, (*known.said, *one.said))
     return planned
+
+
+def with_data(runs: Iterable[Run], cache: Path) -> list[Planned]:
+    """Every one of ``runs``, equal ones too, with the identity of its data, which is prepared here."""
+    data: dict[tuple[Any, Any, int], TokenisedCorpus] = {}
+    content: dict[Evaluate, Evaluate] = {}
+    return [
+        Planned(_with_probes(run, content), _data_hash(run.spec, cache, data), ((place, run.said),))
+        for place, run in enumerate(runs)
+    ]
+
+
+def _with_probes(run: Run, known: dict[Evaluate, Evaluate]) -> Run:
+    """``run`` with the hash of whatever its probes read, which is part of its identity."""
+    asked = run.spec.evaluate
+    if not run.spec.task.reads_data or not asked.probes:
+        return run
+    if asked not in known:
+        known[asked] = pinned(asked)
+    return dataclasses.replace(run, spec=dataclasses.replace(run.spec, evaluate=known[asked]))
 
 
 def _data_hash(spec: RunSpec, cache: Path, known: dict[tuple[Any, Any, int], TokenisedCorpus]) -> str:
