@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,18 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import planfile
+from retsweep.sweep import planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
-from retsweep.sweep.plan import Job, cache_folder, plan
-from retsweep.sweep.storage import StorageLost, check_folder, check_reachable, storage_url
+from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
+from retsweep.sweep.storage import (
+    StorageLost,
+    answering,
+    check_folder,
+    check_reachable,
+    exclusive,
+    storage_url,
+)
+from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
 from retsweep.tasks.train import published_defects
@@ -32,52 +41,114 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     ``began``: time.monotonic() at the command's start. Raises SpecError before anything is written.
     """
     began = time.monotonic() if began is None else began
-    wanted = wanted_from(read(arguments), _overrides(arguments))
+    wanted = asked(read(arguments), arguments)
     console = Console(highlight=False, soft_wrap=True)
+    tuned = EXIT_OK
     try:
+        if tune.is_asked(wanted):
+            found, tuned = tune_rates(wanted, console, began, arguments)
+            if found is None:
+                return tuned
+            wanted = found
         outcome = sweep(wanted, console, began, arguments)
     except StorageLost as error:
         print(f"retsweep: {error}", file=sys.stderr)
         return EXIT_FAILED
-    folder = Path(wanted.settings.runs) / wanted.study
+    folder = _folder(wanted)
     _table(folder, outcome, console)
-    return tell(outcome, wanted, folder, console)
+    return tell(outcome, wanted, folder, console) or tuned
 
 
 def sweep(wanted: Wanted, console: Console, began: float, arguments: Sequence[str] = ()) -> Outcome:
     """Carries out everything wanted, as far as time and signals let it; ``arguments`` are what asked
     for it. Raises SpecError, before anything is written, and StorageLost."""
-    settings = wanted.settings
-    chosen = places(settings)
-    folder = Path(settings.runs) / wanted.study
-    url = storage_url(settings.storage, folder)
+    _check_places(wanted)
+    job = _job(wanted, plan(wanted))
+    return _carry_out(job, wanted, console, began, arguments)
+
+
+def tune_rates(
+    wanted: Wanted, console: Console, began: float, arguments: Sequence[str] = ()
+) -> tuple[Wanted | None, int]:
+    """Chooses a learning rate for every variant: what is wanted with the rates chosen, and an exit code.
+
+    None in its place: the tries are not over (a limit, a signal), and the command ends with the code.
+    Variants whose tries were over before are not tried again. Raises as :func:`sweep` does.
+    """
+    _check_places(wanted)
+    tuning = tune.tuning_of(wanted, with_data(wanted.runs, cache_folder(wanted.settings.cache)))
+    tries = tuning.wanted_tries
+    _check_places(tries)
+    job = _job(tries, tuning.planned)
+    left = tuning.unsettled(_standing(job))
+    if left:
+        outcome = _carry_out(dataclasses.replace(job, runs=left), tries, console, began, arguments)
+        if outcome.left or outcome.ending in ("interrupted", "terminated"):
+            console.print("tuning is not over; the runs that count come after it", markup=False)
+            return None, tell(outcome, tries, job.folder, console)
+    else:
+        console.print(f"{job.folder}: tuned before, with {len(job.runs)} runs", markup=False)
+    standing = _standing(job)
+    choices = tuning.choices(standing)
+    for line in tune.lines(choices):
+        console.print(line, markup=False)
+    failed = [job.labels[key] for key, entry in standing.items() if entry.state in ("failed", "lost")]
+    for label in failed:
+        console.print(f"failed, and counts as infinitely bad: {label}", markup=False, style="red")
+    if failed:
+        console.print(
+            f"what they raised: {job.folder}/trials/*/error.txt; they are tried again in another study only "
+            "(study=NAME)",
+            markup=False,
+        )
+    return tuning.tuned(choices), EXIT_FAILED if failed else EXIT_OK
+
+
+def _standing(job: Job) -> dict[str, Entry]:
+    """How the runs of ``job`` stand in its study, which exists from now on."""
+    with answering(job.url), exclusive(job.url, job.study):
+        return Study(job.url, job.study, create=True).standing(job.runs)
+
+
+def _check_places(wanted: Wanted) -> None:
+    """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
+    places(wanted.settings)
+    folder = _folder(wanted)
     for written in (folder, folder / "trials"):
         check_folder(written)
-    check_reachable(url)
-    planned = plan(wanted)
+    check_reachable(storage_url(wanted.settings.storage, folder))
+
+
+def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
+    """What workers have to know. The study's folder exists from now on."""
+    settings, folder = wanted.settings, _folder(wanted)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SpecError(
             f"{folder} cannot be made: {error.strerror}; runs=FOLDER names another place"
         ) from error
-    planfile.note(folder, wanted.sweep, arguments, planned)
-    job = Job(
+    return Job(
         runs=planned,
-        url=url,
+        url=storage_url(settings.storage, folder),
         study=wanted.study,
         folder=folder,
         cache=cache_folder(settings.cache),
-        device=chosen.device,
+        device=places(settings).device,
         tracker=settings.tracker,
     )
-    console.print(
-        _heading(wanted, len(planned), min(chosen.count, len(planned)), chosen.device), markup=False
-    )
+
+
+def _carry_out(job: Job, wanted: Wanted, console: Console, began: float, arguments: Sequence[str]) -> Outcome:
+    """Runs the trials of ``job`` (all that is ``wanted`` of a study, or what is left of it)."""
+    planfile.note(job.folder, wanted.sweep, arguments, job.runs)
+    chosen = places(wanted.settings)
+    many = len(job.runs)
+    console.print(_heading(wanted, many, min(chosen.count, many), chosen.device), markup=False)
     defects = defects_in(wanted.runs)
     if defects:
         console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
-    return Engine(job, settings, chosen, console, began).run()
+    return Engine(job, wanted.settings, chosen, console, began).run()
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -91,8 +162,15 @@ def read(arguments: Sequence[str]) -> Any:
 def config(arguments: Sequence[str]) -> str:
     """``--cfg``: what the command line composes to, as YAML. Raises SpecError if it cannot run."""
     composed = read(arguments)
-    wanted_from(composed, _overrides(arguments))
+    asked(composed, arguments)
     return as_yaml(composed)
+
+
+def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
+    """The runs that a composed command line asks for. Raises SpecError if they cannot be."""
+    wanted = wanted_from(composed, _overrides(arguments))
+    tune.check(wanted)
+    return wanted
 
 
 def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> int:
@@ -129,9 +207,13 @@ def defects_in(runs: Iterable[Run]) -> list[str]:
 
 
 def _heading(wanted: Wanted, runs: int, workers: int, device: str) -> str:
-    folder = Path(wanted.settings.runs) / wanted.study
     many = f"{runs} runs" if runs != 1 else "1 run"
-    return f"{folder}: {many}, {workers} x {device}, tracker {_tracking(wanted.settings)}"
+    return f"{_folder(wanted)}: {many}, {workers} x {device}, tracker {_tracking(wanted.settings)}"
+
+
+def _folder(wanted: Wanted) -> Path:
+    """The study's."""
+    return Path(wanted.settings.runs) / wanted.study
 
 
 def _tracking(settings: Settings) -> str:

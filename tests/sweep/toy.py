@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
@@ -58,6 +59,24 @@ class Toy:
         if run.seed == self.dies_at and died < self.deaths:
             (folder / f"death-{died}").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+@spec
+class Rated(Toy):
+    """A toy on a corpus, best (valid_ppl 10) at a learning rate of 0.01; it diverges at rates above
+    ``diverges_above``."""
+
+    name: ClassVar[str] = "rated"
+    reads_data: ClassVar[bool] = True
+
+    diverges_above: float = 1.0
+
+    def __call__(self, run: RunSpec, workspace: Workspace) -> dict[str, Any]:
+        row = Toy.__call__(self, run, workspace)
+        rate = run.protocol.learning_rate
+        if rate > self.diverges_above:
+            return {**row, "valid_ppl": None, "status": "diverged@1"}
+        return {**row, "valid_ppl": 10 + abs(math.log10(rate) + 2)}
 
 
 def hurry() -> None:
