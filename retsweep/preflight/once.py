@@ -1,7 +1,11 @@
-"""Pre-flight once a variant: its seeds differ in nothing that is checked."""
+"""Pre-flight once a variant: its seeds differ in nothing that is checked.
+
+``once(spec, folder, key(spec))`` is the call.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import json
@@ -11,6 +15,7 @@ from typing import Any, BinaryIO
 
 import retsweep
 from retsweep.preflight import preflight
+from retsweep.spec.identity import variant_hash
 from retsweep.spec.run import RunSpec
 from retsweep.train.checkpoint import write_atomically
 
@@ -18,8 +23,8 @@ from retsweep.train.checkpoint import write_atomically
 def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
     """The columns of ``preflight(spec)``, kept in ``folder``/``key``.json for whoever asks next.
 
-    ``key`` stands for the variant and the code: ``f"{variant_hash}-{code_identity()}"``. Two who ask
-    at the same time both check. Only what passes is kept. Raises PreflightError.
+    ``key`` stands for all that the outcome depends on: :func:`key`. Two who ask at the same time both
+    check. Only what passes is kept. Raises PreflightError.
     """
     path = folder / f"{key}.json"
     kept = _kept(path)
@@ -34,6 +39,13 @@ def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
 
     write_atomically(path, write)
     return columns
+
+
+def key(spec: RunSpec) -> str:
+    """A name for the variant and the code that checks it. Learning rate, length and batch are left
+    out, which the checks have of their own: a rate that is tried costs nothing more."""
+    own = dataclasses.replace(spec.protocol, learning_rate=1.0, steps=1, epochs=None, batch=1)
+    return f"{variant_hash(dataclasses.replace(spec, protocol=own), data_hash='')}-{code_identity()}"
 
 
 @functools.cache

@@ -4,7 +4,7 @@ import pytest
 
 import retsweep.preflight.once as module
 from retsweep.preflight import PreflightError
-from retsweep.preflight.once import code_identity, once
+from retsweep.preflight.once import code_identity, key, once
 from tests.costs.specs import loaded
 from tests.preflight.test_checks import network
 
@@ -46,6 +46,16 @@ def test_a_failure_is_kept_nowhere(tmp_path):
         with pytest.raises(PreflightError):
             once(network("census of parameters"), tmp_path, "key")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_key_is_that_of_what_is_checked():
+    tiny = ("scale=tiny", "tokenizer=bytes")
+    spec = loaded(*tiny)
+    assert key(spec).endswith(f"-{code_identity()}")
+    same = ("protocol.learning_rate=0.5", "protocol.steps=7", "protocol.batch=3", "seed=4")
+    assert key(loaded(*tiny, *same)) == key(spec)
+    for other in ("layout.attention=1", "model.start=torch", "protocol.weight_decay=0.5", "scale.ffn=64"):
+        assert key(loaded(*tiny, other)) != key(spec), other
 
 
 def test_the_code_has_a_name_that_its_sources_decide(tmp_path, monkeypatch):
