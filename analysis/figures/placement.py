@@ -1,0 +1,159 @@
+"""Where attention sits, beside how much of it there is: the spread of one against the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analysis.figures import marks, style
+from analysis.figures.source import MissingError, Point, Source, is_number, point, share
+
+SAID = "placement"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The placements of one share of attention: lowest, mean and highest perplexity, of means over
+    seeds; ``nats`` is the distance from lowest to highest. Only of what may be compared."""
+
+    share: float
+    low: float
+    mean: float
+    high: float
+    count: int
+
+    @property
+    def nats(self) -> float:
+        return math.log(self.high / self.low)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """``points`` by kind of placement, in the plan's order; ``ends``: Transformer and RetNet."""
+
+    points: dict[str, tuple[Point, ...]]
+    ends: tuple[Point, ...]
+    spreads: tuple[Spread, ...]
+    text: str
+
+    @property
+    def largest_spread(self) -> float:
+        """The largest distance between two placements of one share, in nats."""
+        return max(spread.nats for spread in self.spreads)
+
+    @property
+    def ratio_effect(self) -> float:
+        """The distance, in nats, between the highest and the lowest mean over placements."""
+        means = [spread.mean for spread in self.spreads]
+        return math.log(max(means) / min(means))
+
+
+def data(source: Source) -> Placement:
+    """The members that the plan calls by a placement. Raises MissingError without them."""
+    if source.plan is None or not any(SAID in member.said for member in source.plan.members):
+        raise MissingError("its plan.json names no placements (+sweep=placement does)")
+    lines = {line["variant_hash"]: line for line in source.table.lines if is_number(line.get("valid_ppl"))}
+    points: dict[str, list[Point]] = {}
+    for member in source.plan.members:
+        line = lines.get(member.variant_hash)
+        part = share(line) if line else None
+        if SAID in member.said and line and part is not None:
+            points.setdefault(member.said[SAID], []).append(point(line, part))
+    spreads = _spreads([p for found in points.values() for p in found])
+    if not spreads:
+        raise MissingError("no ratio has two placements with a validation perplexity yet")
+    ends = [point(line, part) for line in lines.values() if (part := share(line)) in (0.0, 1.0)]
+    return Placement(
+        {kind: tuple(found) for kind, found in points.items()},
+        tuple(p for p in ends if p.family in ("Transformer", "RetNet")),
+        spreads,
+        source.text,
+    )
+
+
+def _spreads(points: Sequence[Point]) -> tuple[Spread, ...]:
+    found = []
+    for part in sorted({p.x for p in points}):
+        values = sorted(p.y for p in points if p.x == part and p.ranked)
+        if len(values) > 1:
+            mean = math.exp(math.fsum(map(math.log, values)) / len(values))
+            found.append(Spread(part, values[0], mean, values[-1], len(values)))
+    return tuple(found)
+
+
+def draw(found: Placement) -> Any:
+    """The placements of a ratio stand beside each other, in the order of the legend."""
+    figure, grid = style.new(6.4, 4.2)
+    axis = grid[0, 0]
+    everything = [p for points in found.points.values() for p in points]
+    ceiling = marks.set_limits(axis, [*everything, *found.ends])
+    axis.set_xlim(-0.06, 1.06)
+    path = sorted(
+        [
+            *((p.x, p.y) for p in found.ends if p.ranked),
+            *((spread.share, spread.mean) for spread in found.spreads),
+        ]
+    )
+    axis.plot(
+        *zip(*path, strict=True), color=style.FAINT, linewidth=2.5, zorder=1, label="mean of placements"
+    )
+    for spread in found.spreads:
+        axis.fill_between(
+            [spread.share - 0.055, spread.share + 0.055],
+            spread.low,
+            spread.high,
+            color="0.9",
+            linewidth=0,
+            zorder=0,
+        )
+    shifts = _shifts(found)
+    for index, (kind, points) in enumerate(found.points.items()):
+        colour, marker = style.SERIES[index % len(style.SERIES)]
+        for p in points:
+            _mark(axis, p, ceiling, shifts[p.variant_hash], colour, marker, kind)
+    for end in found.ends:
+        _mark(axis, end, ceiling, 0.0, style.GREY, style.FAMILY[end.family][1], end.family)
+    axis.set_xlabel("share of attention: attention heads / heads")
+    axis.set_ylabel(f"validation perplexity ({found.text})")
+    axis.set_title(
+        f"placement: up to {100 * math.expm1(found.largest_spread):.1f} % between two of one ratio; "
+        f"ratio: {100 * math.expm1(found.ratio_effect):.1f} % between means"
+        if len(found.spreads) > 1
+        else f"placement: {100 * math.expm1(found.largest_spread):.1f} % between two of one ratio"
+    )
+    style.legend(figure, [axis])
+    return figure
+
+
+def _mark(axis: Any, p: Point, ceiling: float, shift: float, colour: str, marker: str, kind: str) -> None:
+    size = 9 if marker in "*P" else 5
+    style.key(axis, kind, marker, colour, markersize=size)
+    if math.isfinite(p.y):
+        axis.errorbar(
+            [p.x],
+            [p.y],
+            yerr=[p.half] if p.half else None,
+            color=colour,
+            marker=marker,
+            markersize=size,
+            markerfacecolor="white" if p.leaky else colour,
+            elinewidth=0.8,
+            transform=marks.aside(axis, shift),
+        )
+    if p.leaky:
+        style.key_leaky(axis)
+    if p.diverged:
+        where = [p.x], [min(p.y, ceiling)]
+        axis.plot(*where, "x", color=colour, markersize=8, clip_on=False, transform=marks.aside(axis, shift))
+        style.key_diverged(axis)
+
+
+def _shifts(found: Placement) -> dict[str, float]:
+    """How far aside (points) each variant is drawn, so that the placements of a ratio form a row."""
+    shifts: dict[str, float] = {}
+    for part in {p.x for points in found.points.values() for p in points}:
+        row = [p.variant_hash for points in found.points.values() for p in points if p.x == part]
+        shifts |= {name: 5.0 * (place - (len(row) - 1) / 2) for place, name in enumerate(row)}
+    return shifts
