@@ -34,6 +34,7 @@ def quality_columns(lines: Sequence[Line]) -> tuple[Column, ...]:
         plain("train\nppl", "train_ppl"),
         measured("valid\nppl", "valid_ppl"),
         measured("valid ppl,\ncausal mask", "valid_ppl_causal_eval"),
+        *_against(lines),
         plain("test\nppl", "test_ppl"),
         *(_best_columns() if _another_step_was_best(lines) else ()),
         plain("valid\nbits/\nbyte", "valid_bits_per_byte"),
@@ -43,6 +44,21 @@ def quality_columns(lines: Sequence[Line]) -> tuple[Column, ...]:
         Column("runs", runs),
     ]
     return _filled(columns, lines)
+
+
+def _against(lines: Sequence[Line]) -> list[Column]:
+    """The difference from the line that each is held against: see analysis.baseline."""
+
+    def cell(line: Line) -> str:
+        if line.get("against_percent") is None:
+            return ""
+        if not line["against_resolved"]:
+            return f"not resolved ({percent(line['against_percent_detectable'])})"
+        low, high = (signed(line[f"against_percent_{end}"]) for end in ("low", "high"))
+        return f"{signed(line['against_percent'])} ({low} to {high})"
+
+    what = dict.fromkeys(str(line["against"]) for line in lines if line.get("against"))
+    return [Column(f"valid ppl,\n% against\n{name}", cell) for name in what]
 
 
 def _another_step_was_best(lines: Sequence[Line]) -> bool:
@@ -166,6 +182,17 @@ def number(value: Any) -> str:
     if abs(value) >= 1e6:
         return f"{value:.3g}"
     return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def percent(value: float) -> str:
+    """One decimal, two below 1 and none from 100 on."""
+    size = abs(value)
+    return f"{value:.2f}" if size < 0.995 else f"{value:.1f}" if size < 99.95 else f"{value:,.0f}"
+
+
+def signed(value: float) -> str:
+    """:func:`percent` with its sign."""
+    return f"+{percent(value)}" if value >= 0 else percent(value)
 
 
 def _like(interval: float, value: str) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.aggregate import has_ended, is_diverged, is_leaky
+from analysis.columns import percent as percent
 from analysis.rows import Row, TableError
 from analysis.statistics import t_quantile
 
@@ -104,12 +105,6 @@ class Estimate:
 
 def as_percent(nats: float) -> float:
     return 100 * math.expm1(nats) if nats < 700 else math.inf
-
-
-def percent(value: float) -> str:
-    """One decimal, two below 1 and none from 100 on."""
-    size = abs(value)
-    return f"{value:.2f}" if size < 0.995 else f"{value:.1f}" if size < 99.95 else f"{value:,.0f}"
 
 
 @dataclass(frozen=True)
@@ -219,7 +214,9 @@ def observe(
     """The values of the runs that take part, and why other variants (by hash) do not."""
     if quantity not in QUANTITIES:
         raise TableError(f"unknown quantity {quantity!r}; known: {', '.join(QUANTITIES)}")
-    left_out = {row["variant_hash"]: f"diverged ({row['status']})" for row in rows if is_diverged(row)}
+    left_out = {
+        row["variant_hash"]: row["status"].replace("@", " at step ") for row in rows if is_diverged(row)
+    }
     silent: dict[str, str] = {}
     found: dict[tuple[str, Any], Observation] = {}
     for row in rows:

@@ -56,8 +56,11 @@ class Table:
 def write(study: Path) -> Table:
     """Writes ``table.csv``, ``table.md`` and ``table.tex`` into ``study``, and ``contrasts.csv``
     where its sweep has contrasts. Raises TableError."""
+    from analysis.baseline import with_differences  # which builds on this module
+
     rows, plan = read_rows(study), read_plan(study)
     table = build(study.resolve().name, rows, plan)
+    table = with_differences(table, rows, plan)
     table = replace(table, judgement=judge(table.study, rows, plan))
     files = {
         "table.csv": table.frame().to_csv(index=False, lineterminator="\n"),
@@ -103,10 +106,11 @@ def build(study: str, rows: Sequence[Row], plan: Plan | None = None) -> Table:
             (Section("", cost_columns(lines), tuple(lines), ()),),
             (*convention_notes(lines), *notes_of(lines)),
         )
-    return Table(study, tuple(lines), (_section(lines),), tuple(notes_of(lines)))
+    return Table(study, tuple(lines), (section_of(lines),), tuple(notes_of(lines)))
 
 
-def _section(lines: Sequence[Line]) -> Section:
+def section_of(lines: Sequence[Line]) -> Section:
+    """The lines of a study that trained as they are printed, reference lines below."""
     return Section(
         title="",
         columns=quality_columns(lines),

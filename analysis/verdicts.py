@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.aggregate import Line, has_ended, is_leaky, lines_of
-from analysis.columns import Column
+from analysis.columns import Column, percent
 from analysis.contrast import FOLDER, Absent, Contrast, file_of, read_contrasts, select, weights
-from analysis.inference import LEVEL, Estimate, Model, NoInference, as_percent, fit, observe, percent
+from analysis.inference import LEVEL, Estimate, Model, NoInference, as_percent, fit, observe
 from analysis.order import put_in_order
 from analysis.plan import Plan
 from analysis.render import Section
@@ -19,6 +19,8 @@ from analysis.statistics import mean
 #: What less and more of a quantity are called.
 WORDS = {"tokens_per_second": ("slower", "faster")}
 LIKELIHOOD = ("lower", "higher")
+#: Of so many variants it is no chance that one brings half of the residual variance.
+MANY = 10
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class _Bench:
         return replace(blank, estimate=estimate, nats=estimate.nats, remark=self.leaky((*left, *right)))
 
     def model(self, contrast: Contrast) -> Model | NoInference:
-        key = (contrast.quantity, repr(contrast.within))
+        key = (contrast.quantity, ", ".join(map(str, contrast.within.values())))
         if key not in self.models:
             variants = select(contrast.within, self.lines, self.plan)
             rows = [row for row in self.rows if row["variant_hash"] in variants]
@@ -128,9 +130,9 @@ class _Bench:
                 raise Absent(f"no single {blank.quantity} of {' and '.join(map(self.label, side))}")
             sums.append(math.fsum(weight * (values[variant] or 0) for variant, weight in side.items()))
         ratio = sums[0] / sums[1]
-        word = "more" if ratio > 1 else "less"
-        size = percent(100 * abs(ratio - 1))
-        words = f"exact: {blank.left} costs {size} % {word} ({sums[0]:,.0f} against {sums[1]:,.0f})"
+        more = f"{percent(100 * abs(ratio - 1))} % {'more' if ratio > 1 else 'less'}"
+        amounts = f"{sums[0]:,.0f} against {sums[1]:,.0f}"
+        words = f"exact: {blank.left} costs {more if ratio != 1 else 'the same'} ({amounts})"
         return replace(blank, ratio=ratio, words=words)
 
     def without_error(
@@ -161,16 +163,17 @@ class _Bench:
     def notes(self) -> list[str]:
         """What each model stands on, and who is not in it."""
         found = []
-        for (quantity, _), model in self.models.items():
+        for (quantity, within), model in self.models.items():
             if isinstance(model, NoInference):
                 continue
+            quantity = f"{quantity} ({within})" if within else quantity
             found.append(
                 f"{quantity}: a run scatters by {model.residual_sd:.4f} nats about its variant and seed "
                 f"({model.freedom} degrees of freedom, {len(model.variants)} variants)."
             )
             shares = model.shares()
             worst = max(shares, key=lambda variant: shares[variant])
-            if shares[worst] >= 0.5:
+            if shares[worst] >= 0.5 and len(shares) >= MANY:
                 share = f"{100 * shares[worst]:.0f} %"
                 found.append(
                     f"{self.label(worst)} alone brings {share} of that variance: the spread is uneven."
@@ -240,9 +243,15 @@ def _columns() -> tuple[Column, ...]:
         Column("nats", of(_nats)),
         Column("%", of(lambda one: "" if one.percent is None else f"{one.percent:+.2f}")),
         Column("95 % interval,\n%", of(_interval)),
-        Column("p\n(Holm)", of(lambda one: "" if one.p_holm is None else f"{one.p_holm:.2g}")),
+        Column("p\n(Holm)", of(_p)),
         Column("verdict", of(lambda one: one.words), numeric=False),
     )
+
+
+def _p(one: Verdict) -> str:
+    if one.p_holm is None:
+        return ""
+    return f"{one.p_holm:.2g}" if one.p_holm >= 1e-4 else "< 0.0001"
 
 
 def _nats(one: Verdict) -> str:

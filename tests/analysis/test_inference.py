@@ -88,10 +88,10 @@ def test_diverged_variants_are_out_and_named():
     found[0] |= {"status": "diverged@90"}
     model = fit(found)
     assert model.variants == ("b", "c")
-    assert model.left_out == {"a": "diverged (diverged@90)"}
-    with pytest.raises(NoInference, match="diverged@90"):
+    assert model.left_out == {"a": "diverged at step 90"}
+    with pytest.raises(NoInference, match="diverged at step 90"):
         model.difference("b", "a")
-    assert differences(found, "a") == dict.fromkeys("bc", "the base: diverged (diverged@90)")
+    assert differences(found, "a") == dict.fromkeys("bc", "the base: diverged at step 90")
 
 
 def test_a_run_that_failed_is_a_run_that_is_missing():

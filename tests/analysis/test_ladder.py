@@ -100,9 +100,9 @@ def test_what_stands_in_the_way_is_said():
     gone = [one | {"status": "diverged@7"} for one in ROWS[:3]]
     steps = ladder([*gone, *ROWS[3:]], PLAN)
     assert steps[1].estimate is None
-    assert steps[1].why == "the base diverged (diverged@7)"
+    assert steps[1].why == "the base diverged at step 7"
     steps = ladder([*ROWS[:3], *(one | {"status": "diverged@7"} for one in ROWS[3:6]), *ROWS[6:]], PLAN)
-    assert steps[1].why == "diverged (diverged@7)"
+    assert steps[1].why == "diverged at step 7"
     assert steps[2].estimate is not None
     single = [one for one in ROWS if one["seed"] == 0]
     assert ladder(single, PLAN)[1].why.startswith("one run a variant")

@@ -69,7 +69,12 @@ def test_the_verdicts_of_a_study_of_the_report():
     assert time.words.startswith("resolved: RetNet is slower by 10")
     cost = verdicts["cost of a training forward"]
     assert (cost.ratio, cost.estimate, cost.p_holm) == (1.0, None, None)
-    assert cost.words == "exact: RetNet costs 0.00 % more (30,000,001 against 30,000,001)"
+    assert cost.words == "exact: RetNet costs the same (30,000,001 against 30,000,001)"
+    dearer = [
+        one | {"macs_train_forward": 33_000_001} if one["architecture"] == "RetNet" else one for one in rows
+    ]
+    words = by_name(judge("s", dearer, PLAN))["cost of a training forward"].words
+    assert words == "exact: RetNet costs 10.0 % more (33,000,001 against 30,000,001)"
     assert "60 degrees of freedom, 31 variants" in " ".join(found.notes)
 
 
@@ -110,8 +115,8 @@ def test_diverged_variants_are_named_and_their_contrasts_absent():
     ]
     found = judge("s", rows, PLAN)
     words = by_name(found)["C against A at equal share of attention heads"].words
-    assert words == "absent: Type C 4:4 diverged (diverged@7)"
-    assert "Not in the model of valid nll: Type C 4:4 (diverged (diverged@7))." in found.notes
+    assert words == "absent: Type C 4:4 diverged at step 7"
+    assert "Not in the model of valid nll: Type C 4:4 (diverged at step 7)." in found.notes
 
 
 def test_leaky_weights_are_compared_under_a_causal_mask_and_named():
