@@ -14,18 +14,7 @@ from typing import Literal
 
 import torch
 
-from retsweep.spec.base import SpecError
-
 Precision = Literal["fp32", "tf32", "bf16"]
-
-
-def check_precision(precision: Precision, device: torch.device | str) -> None:
-    """Raises SpecError if ``device`` cannot compute so."""
-    if precision == "tf32" and torch.device(device).type != "cuda":
-        raise SpecError(
-            f"protocol.precision=tf32 is of a GPU's tensor cores, and this run is on {device}; accepted "
-            "there: fp32, bf16"
-        )
 
 
 @contextmanager

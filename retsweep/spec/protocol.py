@@ -77,6 +77,14 @@ class Protocol:
         if (self.steps is None) == (self.epochs is None):
             raise SpecError("protocol: give either protocol.steps or protocol.epochs, the other null")
 
+    def check_device(self, device: str) -> None:
+        """Raises SpecError if ``device`` ("cpu", "cuda", "cuda:0") cannot compute in ``precision``."""
+        if self.precision == "tf32" and not device.startswith("cuda"):
+            raise SpecError(
+                f"protocol.precision=tf32 is of a GPU's tensor cores, and this run is on {device}; accepted "
+                "there: fp32, bf16"
+            )
+
     @property
     def idle(self) -> tuple[str, ...]:
         """Fields without effect beside the others."""

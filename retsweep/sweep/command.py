@@ -92,13 +92,13 @@ def tune_rates(
     choices = tuning.choices(standing)
     for line in tune.lines(choices):
         console.print(line, markup=False)
-    failed = [job.labels[key] for key, entry in standing.items() if entry.state in ("failed", "lost")]
-    for label in failed:
-        console.print(f"failed, and counts as infinitely bad: {label}", markup=False, style="red")
-    if failed:
+    failed = {key: entry for key, entry in standing.items() if entry.state in ("failed", "lost")}
+    for key in failed:
+        console.print(f"failed, and counts as infinitely bad: {job.labels[key]}", markup=False, style="red")
+    if any(entry.state == "failed" for entry in failed.values()):
         console.print(
-            f"what they raised: {job.folder}/trials/*/error.txt; they are tried again in another study only "
-            "(study=NAME)",
+            f"what they raised: {job.folder}/trials/*/error.txt; the choice stands, another study (study=NAME) "
+            "makes its own",
             markup=False,
         )
     return tuning.tuned(choices), EXIT_FAILED if failed else EXIT_OK
@@ -112,7 +112,10 @@ def _standing(job: Job) -> dict[str, Entry]:
 
 def _check_places(wanted: Wanted) -> None:
     """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
-    places(wanted.settings)
+    device = places(wanted.settings).device
+    for run in wanted.runs:
+        if run.spec.task.reads_data:
+            run.spec.protocol.check_device(device)
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):
         check_folder(written)

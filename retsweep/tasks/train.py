@@ -40,9 +40,8 @@ class Train:
         """
         from retsweep.data.batches import TrainBatches
         from retsweep.data.prepare import prepare, require_chunk
-        from retsweep.layers.precision import check_precision
 
-        check_precision(spec.protocol.precision, workspace.device)
+        spec.protocol.check_device(workspace.device)
         warn_of_defects(spec)
         corpus = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, workspace.cache)
         if workspace.data_hash not in (None, corpus.data_hash):
