@@ -146,7 +146,12 @@ class Model:
             warnings.filterwarnings("ignore", message="The design matrix is rank-deficient")
             return OLS(np.array([one.value for one in self.observations]), self.design).fit()
 
-    @property
+    @cached_property
+    def _determined(self) -> NDArray[np.float64]:
+        """Projects a contrast of the design's columns onto those that the runs determine."""
+        return np.linalg.pinv(self.design) @ self.design
+
+    @cached_property
     def freedom(self) -> int:
         """Degrees of freedom of the pooled residual variance."""
         return len(self.observations) - int(np.linalg.matrix_rank(self.design))
@@ -169,8 +174,7 @@ class Model:
 
         Raises NoInference if a variant is not in the model or no seed links the two sides."""
         contrast = self._weights(left) - self._weights(right)
-        reached = contrast @ np.linalg.pinv(self.design) @ self.design
-        if not np.allclose(reached, contrast, atol=1e-8):
+        if not np.allclose(contrast @ self._determined, contrast, atol=1e-8):
             raise NoInference("the two sides have no seed in common, directly or through others")
         found = self._fitted.t_test(contrast[None, :])
         nats, se = float(found.effect.item()), float(np.asarray(found.sd).item())
