@@ -21,6 +21,8 @@ WORDS = {"tokens_per_second": ("slower", "faster")}
 LIKELIHOOD = ("lower", "higher")
 #: Of so many variants it is no chance that one brings half of the residual variance.
 MANY = 10
+#: So many labels a sentence has room for.
+FEW = 4
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,8 @@ class _Bench:
 
     def leaky(self, variants: Sequence[str]) -> str:
         labels = [self.label(variant) for variant in dict.fromkeys(variants) if is_leaky(self.line(variant))]
+        if len(labels) > FEW:
+            return f"leaky weights of {len(labels)} variants under a causal mask"
         return f"leaky weights under a causal mask: {', '.join(labels)}" if labels else ""
 
     def line(self, variant: str) -> Line:

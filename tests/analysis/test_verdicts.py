@@ -126,8 +126,11 @@ def test_leaky_weights_are_compared_under_a_causal_mask_and_named():
         else one
         for one in report()
     ]
-    ten = by_name(judge("s", rows, PLAN))["A 10:2 against Transformer"]
+    verdicts = by_name(judge("s", rows, PLAN))
+    ten = verdicts["A 10:2 against Transformer"]
     assert ten.nats == pytest.approx(0.05, abs=0.02)
+    both = verdicts["A against B at equal ratio"].words
+    assert both.endswith("; leaky weights of 22 variants under a causal mask")
     assert ten.words.endswith("; leaky weights under a causal mask: Type A 10:2 leaky, Transformer leaky")
 
 
