@@ -31,7 +31,7 @@ examples:
   python -m retsweep layout=pattern layout.pattern=RRRA protocol.learning_rate=1e-3
 
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
-  workers, seeds, retries, device, limit.minutes, tracker
+  workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate
 exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 not understood,
   130 Ctrl-C, 143 SIGTERM
 """

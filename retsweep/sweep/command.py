@@ -97,8 +97,8 @@ def tune_rates(
         console.print(f"failed, and counts as infinitely bad: {job.labels[key]}", markup=False, style="red")
     if any(entry.state == "failed" for entry in failed.values()):
         console.print(
-            f"what they raised: {job.folder}/trials/*/error.txt; the choice stands, another study (study=NAME) "
-            "makes its own",
+            f"what they raised: {job.folder}/trials/*/error.txt; the choice stands, another study "
+            "(study=NAME) makes its own",
             markup=False,
         )
     return tuning.tuned(choices), EXIT_FAILED if failed else EXIT_OK

@@ -19,7 +19,7 @@ from retsweep.__main__ import main
 from retsweep.spec import SpecError
 from retsweep.spec.configs import from_file
 from retsweep.spec.identity import spec_hash, variant_hash
-from retsweep.sweep import command, engine
+from retsweep.sweep import command, engine, trial
 from retsweep.sweep.engine import Engine
 from retsweep.sweep.plan import Planned
 from retsweep.sweep.study import Entry, Study
@@ -251,6 +251,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(command, "_table", lambda *_: None)
     monkeypatch.setattr(command, "Engine", Inline)
     monkeypatch.setattr(engine, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(trial, "_checked", lambda *_: {})  # the models are not what is tested
     return [*corpus(tmp_path), *BASE, ASKED, "~task", "+task._target_=tests.sweep.toy.Rated", "study=s"]
 
 
