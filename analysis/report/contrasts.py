@@ -1,11 +1,13 @@
-"""The contrasts that were named before the runs, and both protocols beside each other."""
+"""Differences: contrasts named before the runs, every model against the Transformer, and both
+protocols beside each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from analysis.report.blocks import Block, Heading, Part, Words, printed
-from analysis.report.plain import Plain, plain
+from analysis.report.charts import transformer
+from analysis.report.plain import PROTOCOLS, Plain, plain
 from analysis.report.studies import Study
 from analysis.rows import TableError
 from analysis.sidebyside import side_by_side
@@ -24,6 +26,26 @@ def contrasts(studies: Sequence[Study]) -> Part:
             ]
     absent = "no contrast was named for the sweeps on this page"
     return Part("contrasts", "Contrasts named before the runs", tuple(blocks), absent)
+
+
+def against_transformer(studies: Sequence[Study]) -> Part:
+    """Every model's difference from the Transformer, studies of one scale and text in one chart."""
+    groups: dict[tuple[str, ...], list[Plain]] = {}
+    for protocol in PROTOCOLS:
+        for found in plain(studies, protocol):
+            groups.setdefault(_setting(found.study), []).append(found)
+    blocks: list[Block] = []
+    for place, group in enumerate(groups.values(), start=1):
+        drawn = transformer.blocks(group, f"against-{place}")
+        names = dict.fromkeys(found.study.name for found in group)
+        blocks += [Heading(", ".join(names), group[0].study.source.text), *drawn] if drawn else []
+    absent = "needs a Transformer beside other models, under the published or the corrected protocol"
+    return Part("against", "Every model against the Transformer", tuple(blocks), absent)
+
+
+def _setting(study: Study) -> tuple[str, ...]:
+    """What studies have in common that may share a chart of differences."""
+    return tuple(str(study.values(column)) for column in ("scale", "d_model", "corpus", "tokenizer"))
 
 
 def protocols(studies: Sequence[Study]) -> Part:
@@ -54,10 +76,7 @@ def _counterpart(published: Plain, found: Sequence[Plain]) -> Plain | None:
     shared = [
         (len(set(published.lines) & set(corrected.lines)), corrected)
         for corrected in found
-        if all(
-            published.study.values(column) == corrected.study.values(column)
-            for column in ("scale", "corpus", "d_model")
-        )
+        if _setting(published.study) == _setting(corrected.study)
     ]
     count, best = max(shared, key=lambda pair: pair[0], default=(0, None))
     return best if count > 1 else None

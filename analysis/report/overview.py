@@ -69,6 +69,7 @@ def what_was_run(studies: Sequence[Study]) -> Part:
         "models",
         "runs",
         "seeds",
+        "commit",
     ]
     rows = [
         [
@@ -80,6 +81,7 @@ def what_was_run(studies: Sequence[Study]) -> Part:
             str(len(study.lines)),
             runs_of(study),
             seeds_of(study),
+            commits_of(study),
         ]
         for study in studies
     ]
@@ -128,6 +130,12 @@ def seeds_of(study: Study) -> str:
     counts = [line["n"] for line in study.lines if line["n"]] or [0]
     low, high = min(counts), max(counts)
     return str(high) if low == high else f"{low} to {high}"
+
+
+def commits_of(study: Study) -> str:
+    """The first seven letters of each; all of every one stand in the provenance."""
+    found = dict.fromkeys(str(row["git_commit"])[:7] for row in study.source.rows if row.get("git_commit"))
+    return ", ".join(found)
 
 
 def provenance(studies: Sequence[Study], command: str) -> Part:

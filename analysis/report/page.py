@@ -11,7 +11,7 @@ from analysis.report import bundled, overview
 from analysis.report.blocks import Block, Part
 from analysis.report.charts import against, curves, decode, ladder, pareto, placement, ratio
 from analysis.report.claims import claims
-from analysis.report.contrasts import contrasts, protocols
+from analysis.report.contrasts import against_transformer, contrasts, protocols
 from analysis.report.lines import line_grid
 from analysis.report.studies import Study, each, open_studies
 
@@ -57,6 +57,9 @@ def make(studies: Sequence[Study], command: str) -> Page:
     parts = (
         overview.what_was_run(studies),
         claims(studies),
+        contrasts(studies),
+        against_transformer(studies),
+        protocols(studies),
         each("lines", "Every model", studies, _lines, SORTING),
         each("pareto", "Perplexity against cost", studies, pareto.blocks),
         each("ratio", "Perplexity against the ratio", studies, ratio.blocks),
@@ -66,8 +69,6 @@ def make(studies: Sequence[Study], command: str) -> Page:
         each("decode", "Decoding against context", studies, decode.blocks),
         each("scaling", "Ratio by model size", studies, against.by_size),
         each("context", "Ratio by training context", studies, against.by_context),
-        contrasts(studies),
-        protocols(studies),
         overview.provenance(studies, command),
     )
     names = " and ".join(study.name for study in studies) if len(studies) < 3 else f"{len(studies)} studies"

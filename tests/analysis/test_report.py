@@ -3,8 +3,12 @@ import math
 
 import pytest
 
+from analysis.inference import differences
+from analysis.plan import read_plan
+from analysis.published import retformers
 from analysis.rows import read_rows
 from analysis.table import build
+from analysis.verdicts import judge
 from tests.analysis import pages, studies
 from tests.analysis.rows import row, study, transformer, type_x
 
@@ -306,11 +310,13 @@ def test_a_section_without_data_is_a_line_of_the_contents(of_ratios):
     )
 
 
-def test_contrasts_stand_with_their_intervals_and_holms_p(of_ratios):
-    found = {one["contrast"]: one for one in pages.rows(of_ratios.id("s1-contrasts"))}
-    assert found["A against B at equal ratio"]["verdict"].startswith("resolved: A is higher by 5")
-    assert float(found["A against B at equal ratio"]["p (Holm)"]) < 0.05
-    assert "to" in found["A 10:2 against Transformer"]["95 % interval, %"]
+def test_contrasts_stand_as_they_were_judged(ratios, of_ratios):
+    found = pages.rows(of_ratios.id("s1-contrasts"))
+    section = judge("ratios", read_rows(ratios), read_plan(ratios)).section()
+    assert len(found) == len(section.lines) > 4
+    for one, line in zip(found, section.lines, strict=True):
+        assert list(one.values()) == [" ".join(column.cell(line).split()) for column in section.columns]
+    assert any("resolved: A is higher by" in one["verdict"] for one in found)
 
 
 def test_the_ladder_is_drawn_and_told(of_both):
@@ -460,3 +466,35 @@ def test_infinities_reach_the_page_as_json(tmp_path):
     orders = [cell.attributes.get("data-order") for cell in found.id("s1-lines-table").all("td")]
     assert "1e+307" in orders
     assert not {"inf", "nan"} & set(orders)
+
+
+def test_every_model_stands_against_the_transformer_with_the_reports_own_number(ratios, of_both):
+    figure = pages.charts(of_both)["against-1-chart"]
+    names = figure["layout"]["yaxis"]["ticktext"]
+    assert names == [model.architecture for model in retformers() if model.architecture != "Transformer"]
+    drawn = {trace["name"]: trace for trace in figure["data"]}
+    values = {
+        names[round(y)]: x
+        for x, y in zip(drawn["ratios, corrected"]["x"], drawn["ratios, corrected"]["y"], strict=True)
+    }
+    place = (lambda nats: math.asinh(nats / 0.1)) if "tickvals" in figure["layout"]["xaxis"] else float
+    rows = read_rows(ratios)
+    base = next(row["variant_hash"] for row in rows if row["architecture"] == "Transformer")
+    estimates = differences(rows, base)
+    for name in ("RetNet", "Type B 11:1", "Type C 4:4"):
+        assert values[name] == pytest.approx(place(estimates[name].nats), rel=1e-9)
+    printed = {model.architecture: model.train_ppl for model in retformers()}
+    report = dict(
+        zip(
+            (names[round(y)] for y in drawn["the report, train"]["y"]),
+            drawn["the report, train"]["x"],
+            strict=True,
+        )
+    )
+    assert report["Type A 10:2"] == pytest.approx(
+        place(math.log(printed["Type A 10:2"] / printed["Transformer"]))
+    )
+    assert drawn["ladder, published, leaky weights"]["marker"]["symbol"].endswith("-open")
+    table = {one["model"]: one for one in pages.rows(of_both.id("against-1-table"))}
+    assert table["Type A 10:2"]["the report, train"] == "−24.5 %"
+    assert table["Type C 4:4"]["ladder, published"].startswith("diverged")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from analysis.columns import number
+from analysis.figures.changes import Change
+from analysis.figures.ladder import FAR, LINEAR
 from analysis.figures.marks import UNDRAWN
 from analysis.figures.source import Point, Reference
 from analysis.figures.style import FAMILY
+from analysis.inference import as_percent, percent
 
 #: matplotlib's markers by plotly's names: a family looks the same on paper and on the page.
 SYMBOLS = {
@@ -20,6 +23,8 @@ SYMBOLS = {
 }
 #: matplotlib's dash patterns, likewise.
 DASHES = ("solid", "dash", "dot", "dashdot")
+#: On an axis of signed nats, where it is logarithmic.
+TICKS = (0.1, 0.3, 1, 3, 10, 30, 100, 300)
 GREY, FAINT, INK = "#5a626b", "#a9b0b8", "#1c1f23"
 AXIS = {
     "showline": True,
@@ -163,6 +168,37 @@ def share_bar(figure: Any) -> None:
             },
         },
     )
+
+
+def words(change: Change) -> str:
+    """ "−7.7 % (−8.3 to −7.0)", "not resolved (...)", or why there is no number: of perplexities."""
+    if change.nats is None or math.isinf(change.nats):
+        return change.why or "diverged"
+    if change.low is None or change.high is None:
+        return f"{_signed(change.nats)} %, no interval"
+    between = f"{_signed(change.low)} to {_signed(change.high)}"
+    if change.low <= 0 <= change.high:
+        return f"not resolved ({between})"
+    return f"{_signed(change.nats)} % ({between})"
+
+
+def _signed(nats: float) -> str:
+    value = as_percent(nats)
+    return f"{'−' if value < 0 else '+'}{percent(abs(value))}"
+
+
+def signed(low: float, high: float) -> tuple[Callable[[float], float], dict[str, Any]]:
+    """Where a number of nats is drawn, and the ticks that say so: linear, and logarithmic outside of
+    LINEAR if anything lies far beyond it, so that small changes can be read beside large ones."""
+    if max(-low, high) <= FAR:
+        return (lambda nats: nats), {}
+
+    def place(nats: float) -> float:
+        return math.asinh(nats / LINEAR)
+
+    sides = [sign * tick for tick in TICKS for sign in (-1, 1)]
+    shown = sorted([0.0, *(tick for tick in sides if 1.5 * low <= tick <= 1.5 * high)])
+    return place, {"tickvals": [place(tick) for tick in shown], "ticktext": [f"{tick:g}" for tick in shown]}
 
 
 def references(figure: Any, lines: Sequence[Reference]) -> None:

@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from analysis.figures import ladder
-from analysis.figures.ladder import FAR, LINEAR, TITLES, Ladder, Rung
+from analysis.figures.ladder import TITLES, Ladder, Rung
 from analysis.figures.source import Source
 from analysis.figures.style import SERIES
-from analysis.inference import as_percent, percent
 from analysis.report.blocks import Block, Chart, Heading, grid
 from analysis.report.charts import drawing
 
 #: Of a step's row are its models spread over this part.
 HIGH = 0.74
-TICKS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
 
 def blocks(source: Source, anchor: str) -> list[Block]:
@@ -61,28 +59,15 @@ def words(rung: Rung) -> str:
         return "as it is"
     if rung.same:
         return "does not concern it"
-    change = rung.change
-    if change.nats is None:
-        return change.why
-    if math.isinf(change.nats):
+    if rung.change.nats == -math.inf:
         return "no longer diverges"
-    if change.low is None or change.high is None:
-        return f"{_signed(change.nats)} %, no interval"
-    between = f"{_signed(change.low)} to {_signed(change.high)}"
-    if change.low <= 0 <= change.high:
-        return f"not resolved ({between})"
-    return f"{_signed(change.nats)} % ({between})"
-
-
-def _signed(nats: float) -> str:
-    value = as_percent(nats)
-    return f"{'−' if value < 0 else '+'}{percent(abs(value))}"
+    return drawing.words(rung.change)
 
 
 def figure(found: Ladder, rungs: Sequence[Rung]) -> Any:
     steps = list(dict.fromkeys(rung.step for rung in rungs))
     low, high = _limits(rungs)
-    place, ticks = _scale(low, high)
+    place, ticks = drawing.signed(low, high)
     left, right = place(low), place(high)
     margin = 0.12 * ((right - left) or 0.1)
     edges = min(left, 0.0) - margin, max(right, 0.0) + margin
@@ -182,17 +167,3 @@ def _limits(rungs: Sequence[Rung]) -> tuple[float, float]:
     ends = [end for change in changes for end in (change.nats, change.low, change.high)]
     finite = [end for end in ends if end is not None and math.isfinite(end)]
     return min(finite, default=-0.1), max(finite, default=0.1)
-
-
-def _scale(low: float, high: float) -> tuple[Callable[[float], float], dict[str, Any]]:
-    """Where a number of nats is drawn, and the ticks that say so: linear, and logarithmic outside of
-    LINEAR if anything lies far beyond it, so that small changes can be read beside large ones."""
-    if max(-low, high) <= FAR:
-        return (lambda nats: nats), {}
-
-    def place(nats: float) -> float:
-        return math.asinh(nats / LINEAR)
-
-    sides = [sign * tick for tick in TICKS if tick >= LINEAR for sign in (-1, 1)]
-    shown = sorted([0.0, *(tick for tick in sides if 1.5 * low <= tick <= 1.5 * high)])
-    return place, {"tickvals": [place(tick) for tick in shown], "ticktext": [f"{tick:g}" for tick in shown]}
