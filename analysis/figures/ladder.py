@@ -129,6 +129,9 @@ def _dot(axis: Any, rung: Rung, y: float, colour: str, marker: str) -> None:
     if rung.diverged:
         axis.plot([0.985], [y], transform=edge, **look)
         axis.plot([0.985], [y], "x", transform=edge, color="0.1", markersize=7, clip_on=False)
+        if rung.ok:
+            some = f"{rung.n - rung.ok} of {rung.n}"
+            axis.text(0.965, y, some, transform=edge, ha="right", va="center_baseline", fontsize=6.5)
     elif nats == -math.inf:
         axis.plot([0.015], [y], transform=edge, **look)
         axis.plot([0.045], [y], "<", transform=edge, color="0.1", markersize=3.5)

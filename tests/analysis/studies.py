@@ -170,6 +170,23 @@ def _step(name: str, ladder: str, step: str, sign: int) -> tuple[list[Row], dict
     return (gone(runs) if diverges else runs), said
 
 
+def divergence(folder: Path) -> Path:
+    """Type C in two forms at three rates: 0.012 diverges unless warmed up and clipped, 0.006 once."""
+    members = []
+    for form in ("two_stage", "direct"):
+        for rate in (0.003, 0.006, 0.012):
+            for index, step in enumerate(("as it is", "warm-up", "clipping", "both")):
+                switches = {"warmup": 0.02 * (index % 2), "clip": 1.0 if index > 1 else None}
+                kind = {"hybrid_form": form, "learning_rate": rate, "protocol": "published"}
+                runs = model("Type C 2:6", f"{form} {rate} {step}", -0.05 * index, **kind, **switches)
+                if rate == 0.012 and step != "both":
+                    runs = gone(runs)
+                elif rate == 0.006 and step == "as it is":
+                    runs = [*runs[:2], *gone(runs[2:])]
+                members.append((runs, {"step": step}))
+    return planned(folder, "divergence", members)
+
+
 def placement(folder: Path) -> Path:
     """Three ratios in five places and three random draws each, between both ends."""
     members: list[tuple[list[Row], dict[str, str]]] = []

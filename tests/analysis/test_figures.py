@@ -197,6 +197,17 @@ def test_one_seed_gives_changes_without_intervals(tmp_path, monkeypatch):
     assert "one run a variant" in change.why
 
 
+def test_models_of_one_architecture_climb_a_ladder_each(made):
+    found = ladder.data(made("divergence"))
+    assert len(found.models) == 6
+    rungs = rungs_of(found, "divergence", next(name for name in found.models if "direct, lr 0.006" in name))
+    assert (rungs["as it is"].n, rungs["as it is"].ok) == (3, 2)
+    assert rungs["as it is"].diverged
+    assert {step for step, rung in rungs.items() if rung.change and rung.change.nats == -math.inf} == {
+        *("warm-up", "clipping", "both")
+    }
+
+
 # ---- placement -------------------------------------------------------------------------------
 def test_the_spread_of_placement_stands_beside_the_effect_of_ratio(made):
     found = placement.data(made("placement"))
