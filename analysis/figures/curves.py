@@ -44,7 +44,7 @@ class Curve:
 @dataclass(frozen=True)
 class Curves:
     """``curves`` by quantity ("loss", "valid_loss": those that were logged), nats a token; ``block``
-    is how many steps one value is the mean of."""
+    is how many steps one value is the mean of (of those that were kept)."""
 
     curves: dict[str, tuple[Curve, ...]]
     block: dict[str, int]
@@ -58,8 +58,8 @@ def data(source: Source) -> Curves:
     runs = read_runs(source)
     found, blocks = {}, {}
     for quantity in LOSSES:
-        longest = max((len(run) for kept in runs[quantity].values() for run in kept), default=0)
-        blocks[quantity] = max(1, math.ceil(longest / BLOCKS)) if quantity == "loss" else 1
+        kept = [run for of_variant in runs[quantity].values() for run in of_variant]
+        blocks[quantity] = _block(kept) if quantity == "loss" else 1
         curves = [
             curve
             for line in source.lines
@@ -70,6 +70,14 @@ def data(source: Source) -> Curves:
     if not found:
         raise MissingError(f"no losses were kept ({METRICS} of its trials, or {PUBLISHED_CURVES})")
     return Curves(found, blocks, source.text)
+
+
+def _block(runs: Sequence[Run]) -> int:
+    """Steps a block: so that the longest run has BLOCKS of them, and none of a thinned run is empty
+    (published runs keep every k-th step, and not all the same ones)."""
+    longest = max((max(run) for run in runs), default=0)
+    stride = max((math.ceil(max(run) / len(run)) for run in runs), default=1)
+    return max(1, stride, math.ceil(longest / BLOCKS))
 
 
 def read_runs(source: Source) -> dict[str, dict[str, list[Run]]]:
@@ -161,7 +169,7 @@ def draw(found: Curves) -> Any:
             _panel(axis, _members(found.curves[quantity], layout))
             axis.set_title(layout if quantity == quantities[0] else "")
         block = found.block[quantity]
-        blocks = f"\n(means of {block} steps)" if block > 1 else ""
+        blocks = f"\n(means in blocks of {block} steps)" if block > 1 else ""
         row[0].set_ylabel(f"{LOSSES[quantity]}, nats a token{blocks}")
         low, high = _range(found.curves[quantity])
         row[0].set_ylim(low, high)

@@ -271,21 +271,20 @@ def test_curves_are_means_of_blocks_and_of_seeds(tmp_path):
     assert validation.mean == pytest.approx((5.61, 5.11))
 
 
-def test_published_curves_are_read_too(tmp_path):
+def test_published_curves_are_read_too_and_runs_that_kept_different_steps_meet_in_blocks(tmp_path):
     source = studies.planned(tmp_path / "s", "smoke", [(model("RetNet", "a", seeds=2), {})])
     folder = studies.published(tmp_path / "results", source)
-    lines = ["variant_hash,seed,step,loss,valid_loss"]
-    lines += [
-        f"a,{seed},{step},{5 - step / 100 + seed},{4 if step == 20 else ''}"
-        for seed in (0, 1)
-        for step in (1, 10, 20)
+    kept = {0: (10, 20, 30), 1: (9, 18, 30)}
+    lines = [
+        f"a,{seed},{step},{5 - step / 100},{4 if step == 30 else ''}" for seed in kept for step in kept[seed]
     ]
-    (folder / "curves.csv").write_text("\n".join(lines) + "\n")
+    (folder / "curves.csv").write_text("\n".join(["variant_hash,seed,step,loss,valid_loss", *lines, ""]))
     found = curves.data(open_source(folder))
     assert list(found.curves) == ["loss"], "one validation, at the end, is no curve"
     (curve,) = found.curves["loss"]
-    assert (curve.steps, curve.runs) == ((1, 10, 20), 2)
-    assert curve.mean == pytest.approx((5.49, 5.4, 5.3))
+    assert (curve.steps, curve.runs, found.block["loss"]) == ((10, 20, 30), 2, 10)
+    assert curve.mean == pytest.approx((4.905, 4.81, 4.7))
+    assert (curve.low[0], curve.high[0]) == pytest.approx((4.9, 4.91))
 
 
 def test_trials_that_still_train_and_studies_without_logs_have_no_curves(tmp_path):
