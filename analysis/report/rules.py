@@ -77,6 +77,9 @@ def speed(found: Plain) -> Said | None:
     sides = [found.lines[name] for name in ("RetNet", BASE)]
     if not all(line.get("tokens_per_second") for line in sides):
         return None
+    devices = dict.fromkeys(str(row.get("device")) for row in found.rows)
+    if len(devices) > 1:
+        return Said(NOT_ESTABLISHED, f"timed on several devices: {', '.join(devices)}")
     said = _judged(found, _one(sides[0]), _one(sides[1]), "speed", lower=False)
     values = [number(line.get("tokens_per_second")) for line in sides]
     return Said(said.verdict, f"RetNet trains {values[0]} tokens a second against {values[1]}: {said.words}")

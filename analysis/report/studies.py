@@ -17,6 +17,7 @@ from analysis.verdicts import Judgement, judge
 KINDS = {
     "ar_ratio": "ratio of attention to retention",
     "defects": "defect ladder",
+    "divergence": "what makes Type C diverge",
     "placement": "placement of attention at a fixed ratio",
     "scaling": "ratio by model size",
     "context": "ratio by training context",

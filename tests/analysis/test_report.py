@@ -271,6 +271,22 @@ def test_leaky_weights_speak_under_a_causal_mask(of_both):
     assert type_c["published protocol, run again"] == "ladder holds : 1 of 1 Type C models diverged"
 
 
+def test_a_measured_time_stands_beside_the_count(tmp_path):
+    def runs(**of_retnet):
+        made = [transformer(seed=seed, tokens_per_second=1000 + seed, variant_hash="t") for seed in range(3)]
+        return made + [
+            row(seed=s, tokens_per_second=800 + s * s, variant_hash="r", **of_retnet) for s in range(3)
+        ]
+
+    claim = "Retention saves a third of the MACs"
+    said = claims(page(study(tmp_path / "one", *runs())))[claim]["corrected protocol"]
+    assert said.startswith(
+        "does not hold : RetNet trains 801.7 tokens a second against 1,001: slower by 19.9 %"
+    )
+    said = claims(page(study(tmp_path / "two", *runs(device="gpu"))))[claim]["corrected protocol"]
+    assert said == "not established : timed on several devices: cpu, gpu" or "gpu, cpu" in said
+
+
 @pytest.mark.parametrize(
     ("full", "verdict"),
     [(15_000_000, "holds"), (25_000_000, "in part"), (31_000_000, "does not hold in training")],

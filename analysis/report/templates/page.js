@@ -17,3 +17,7 @@ const sorted = import(address).then((module) => {
   }
 });
 Promise.all([...drawn, sorted]).then(() => { document.body.dataset.ready = "yes"; });
+// Paper is narrower than the window, and plotly's own resizing comes too late for it.
+const charts = [...document.querySelectorAll(".chart")];
+window.addEventListener("beforeprint", () => charts.forEach((chart) => Plotly.relayout(chart, { width: 690 })));
+window.addEventListener("afterprint", () => charts.forEach((chart) => Plotly.relayout(chart, { width: null, autosize: true })));
