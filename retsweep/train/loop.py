@@ -64,10 +64,11 @@ def train(
 
     ``folder`` exists; last.pt, best.pt and metrics.jsonl live in it, and a last.pt of the same run
     is gone on from. ``validate`` is called every ``protocol.evaluation.every`` steps and after the
-    last; what of it was best is best.pt. ``unigram_nats``: entropy of the corpus's unigrams, for
-    ``divergence=above_unigram``. ``stop`` is asked before each step, and once more before each
-    checkpoint takes its place, where only an exception from it counts: that leaves at once,
-    writing nothing. Raises Interrupted when ``stop`` answers True before a step.
+    last; the weights of what was best are in best.pt from the next checkpoint on. ``unigram_nats``:
+    entropy of the corpus's unigrams, for ``divergence=above_unigram``. ``stop`` is asked before each
+    step, and once more before each checkpoint takes its place, where only an exception from it
+    counts: that leaves at once, writing nothing. Raises Interrupted when ``stop`` answers True before
+    a step.
     """
     place = torch.device(device)
     with reproducible(place), products(protocol.precision):
@@ -122,6 +123,7 @@ class _Run:
         self.look_every = LOOK_EVERY.get(device.type, 1)
         self.first = True
         self.line: dict[str, Any] | None = None
+        self.best: dict[str, Any] | None = None
         self.saved_seconds, self.save_cost = self.state.seconds, 0.0
         # A run that is over has all of its lines; the one of a divergence is a step ahead of the state.
         self.lines = MetricsFile(folder / "metrics.jsonl", steps if self.over else self.state.step)
@@ -239,7 +241,8 @@ class _Run:
             self.line = None
 
     def validate(self, validate: Validate) -> None:
-        """Asks for the validation loss and keeps the weights if they are the best so far."""
+        """Asks for the validation loss and keeps the weights if they are the best so far: for the next
+        checkpoint, since nothing that is gone on from knows of them before it."""
         loss, step = validate(self.model), self.state.step
         self.model.train()
         finite = math.isfinite(loss)
@@ -248,14 +251,18 @@ class _Run:
         best = self.state.best_loss
         if finite and (best is None or loss < best):
             self.state.best_loss, self.state.best_step = loss, step
-            content = {"weights": self.model.state_dict(), "step": step, "valid_loss": loss}
-            checkpoint.save(self.folder / "best.pt", content, permit=self.stop)
+            weights = {name: w.to("cpu", copy=True) for name, w in self.model.state_dict().items()}
+            self.best = {"weights": weights, "step": step, "valid_loss": loss}
 
     def save(self) -> None:
-        """Writes last.pt; that of a run that is over holds no optimiser: nothing is gone on from it."""
+        """Writes best.pt, if it is another than it was, and last.pt; that of a run that is over holds
+        no optimiser: nothing is gone on from it."""
         started = time.perf_counter()
         self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.memory.bytes())
         self.lines.sync()
+        if self.best is not None:  # first: a last.pt that names a best step has its weights beside it
+            checkpoint.save(self.folder / "best.pt", self.best, permit=self.stop)
+            self.best = None
         step, weights = self.good_weights()
         content = {
             "run": {"steps": self.steps, "seed": self.seed},

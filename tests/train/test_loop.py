@@ -274,6 +274,40 @@ def test_the_best_validation_is_kept_and_the_last_step_is_validated(tmp_path):
     assert not same_weights(best, model)
 
 
+def test_the_best_weights_are_written_with_a_checkpoint_and_before_it(tmp_path, monkeypatch):
+    written = []
+    save = checkpoint.save
+
+    def told(path, content, permit):
+        written.append((path.name, content["step"]))
+        save(path, content, permit)
+
+    monkeypatch.setattr(checkpoint, "save", told)
+    asked = iter([5.0, 4.0, 3.0, 6.0, 7.0, 8.0, 2.0, 9.0])
+    settings = protocol(every=5, checkpoint_every=15)
+    run(tmp_path, protocol=settings, validate=lambda model: next(asked))
+    assert written == [("best.pt", 15), ("last.pt", 15), ("last.pt", 30), ("best.pt", 35), ("last.pt", 40)]
+
+
+@pytest.mark.parametrize("stop", [7, 12])
+def test_a_run_stopped_between_checkpoints_keeps_its_best_weights(tmp_path, stop):
+    """Stopped after step 7 or 12 of a run that is never again as good as after step 5."""
+    losses = {5: 1.0}
+    taken = {}
+
+    def validate(model: nn.Module) -> float:
+        taken.setdefault(len(taken), {name: w.clone() for name, w in model.state_dict().items()})
+        return losses.get(5 * len(taken), 2.0)
+
+    arguments = {"protocol": protocol(every=5), "validate": validate}
+    run_to(stop, tmp_path, **arguments)
+    outcome, _ = run(tmp_path, **arguments)
+    assert outcome.best_step == 5
+    best = TinyModel()
+    assert checkpoint.load_weights(best, tmp_path / "best.pt") == 5
+    assert all(torch.equal(w, taken[0][name]) for name, w in best.state_dict().items())
+
+
 def test_the_last_step_is_validated_if_no_other_is(tmp_path):
     outcome, model = run(tmp_path, validate=valid_loss)
     assert (outcome.best_loss, outcome.best_step) == (valid_loss(model), 40)
