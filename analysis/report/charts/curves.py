@@ -46,7 +46,7 @@ def figure(found: Curves, quantity: str) -> Any:
     width = 1 / len(panels)
     for place, panel in enumerate(panels, start=1):
         suffix = "" if place == 1 else str(place)
-        domain = [(place - 1) * width + 0.008, place * width - 0.008]
+        domain = [(place - 1) * width + 0.014, place * width - 0.014]
         drawn.layout[f"xaxis{suffix}"] = {**drawing.AXIS, "domain": domain, "title": {"text": "step"}}
         drawn.layout[f"yaxis{suffix}"] = {
             **drawing.AXIS,
