@@ -3,6 +3,7 @@ of it can cost a sweep more than a warning."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from analysis.rows import read_rows
 from analysis.table import build
 from retsweep.spec import load_spec
-from retsweep.sweep import dashboard
+from retsweep.sweep import command, dashboard
+from retsweep.sweep.engine import Outcome
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.trial import _tracker
 from retsweep.sweep.variants import wanted
@@ -205,6 +208,19 @@ def test_without_plotly_there_is_a_table_and_a_warning(tmp_path, monkeypatch):
 def test_a_study_of_counts_has_no_figure(tmp_path):
     counted = {key: value for key, value in row().items() if "ppl" not in key and "bits" not in key}
     assert dashboard.pareto(study(tmp_path / "counts", counted)) is None
+
+
+@pytest.mark.parametrize(("ending", "sent"), [("done", 1), ("limit", 1), ("interrupted", 0)])
+def test_a_command_that_prints_the_table_sends_it_too(tmp_path, monkeypatch, ending, sent):
+    heard: list[Any] = []
+    monkeypatch.setattr(dashboard, "mirror", lambda *given: heard.append(given))
+    folder = trained(tmp_path / STUDY)
+    asked = wanted(["scale=tiny", f"study={STUDY}", "tracker=none"])
+    console = Console(file=io.StringIO())
+    command._table(folder, Outcome(ending, ("a run",), (), ()), asked, console)
+    assert [given[:3] for given in heard] == [(NoTracker(), STUDY, folder)] * sent
+    labels = [line["label"] for line in lines_of(folder)]
+    assert [[line["label"] for line in lines] for *_, lines in heard] == [labels] * sent
 
 
 # ---- wandb itself, offline -------------------------------------------------------------------

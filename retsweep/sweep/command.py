@@ -16,7 +16,7 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import planfile, tune
+from retsweep.sweep import dashboard, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
@@ -55,7 +55,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         print(f"retsweep: {error}", file=sys.stderr)
         return EXIT_FAILED
     folder = _folder(wanted)
-    _table(folder, outcome, console)
+    _table(folder, outcome, wanted, console)
     return tell(outcome, wanted, folder, console) or tuned
 
 
@@ -223,8 +223,8 @@ def _tracking(settings: Settings) -> str:
     return str(settings.tracker.resolve())
 
 
-def _table(folder: Path, outcome: Outcome, console: Console) -> None:
-    """Writes and prints the study's table; not after Ctrl-C, when everybody is in a hurry."""
+def _table(folder: Path, outcome: Outcome, wanted: Wanted, console: Console) -> None:
+    """Writes, prints and mirrors the study's table; not after Ctrl-C, when everybody is in a hurry."""
     if not outcome.finished or outcome.ending in ("interrupted", "terminated"):
         return
     hider = _hider_of_analysis()
@@ -238,9 +238,12 @@ def _table(folder: Path, outcome: Outcome, console: Console) -> None:
     from analysis.table import show, write
 
     try:
-        show(write(folder))
+        table = write(folder)
     except TableError as error:
         console.print(f"no table: {error}", markup=False)
+        return
+    show(table)
+    dashboard.mirror(wanted.settings.tracker, wanted.study, folder, table.lines)
 
 
 def _hider_of_analysis() -> str | None:
