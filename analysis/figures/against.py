@@ -10,7 +10,7 @@ from typing import Any
 from analysis.aggregate import Line
 from analysis.figures import marks, style
 from analysis.figures.changes import Change, compare, model
-from analysis.figures.source import FAMILIES, OTHERS, MissingError, Point, Source, family, is_number, point
+from analysis.figures.source import ENDS, FAMILIES, OTHERS, MissingError, Point, Source, is_number, point
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,9 @@ def against(source: Source, column: str, axis: str) -> Against:
     """Every architecture seen at two values of ``column`` or more. Raises MissingError."""
     lines = [
         line
-        for line in source.table.lines
+        for line in source.lines
         if is_number(line.get("valid_ppl")) and is_number(line.get(column)) and is_number(line.get(axis))
     ]
-    lines = [line for line in lines if not line.get("reference") or family(line) != OTHERS]
     groups: dict[str, list[Line]] = {}
     for line in lines:
         groups.setdefault(str(line.get("architecture")), []).append(line)
@@ -105,7 +104,7 @@ def draw(found: Against, label: str) -> Any:
 
 def _look(series: Series) -> dict[str, Any]:
     colour, marker, _ = style.FAMILY[series.family]
-    if series.family not in FAMILIES[:2]:
+    if series.family not in ENDS:
         colour = style.share_colour(series.share)
     return {"color": colour, "marker": marker, "markersize": 8 if marker in "*P" else 5}
 

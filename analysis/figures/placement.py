@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.figures import marks, style
-from analysis.figures.source import MissingError, Point, Source, is_number, point, share
+from analysis.figures.source import ENDS, MissingError, Point, Source, is_number, point, share
 
 SAID = "placement"
 
@@ -54,7 +54,7 @@ def data(source: Source) -> Placement:
     """The members that the plan calls by a placement. Raises MissingError without them."""
     if source.plan is None or not any(SAID in member.said for member in source.plan.members):
         raise MissingError("its plan.json names no placements (+sweep=placement does)")
-    lines = {line["variant_hash"]: line for line in source.table.lines if is_number(line.get("valid_ppl"))}
+    lines = {line["variant_hash"]: line for line in source.lines if is_number(line.get("valid_ppl"))}
     points: dict[str, list[Point]] = {}
     for member in source.plan.members:
         line = lines.get(member.variant_hash)
@@ -67,7 +67,7 @@ def data(source: Source) -> Placement:
     ends = [point(line, part) for line in lines.values() if (part := share(line)) in (0.0, 1.0)]
     return Placement(
         {kind: tuple(found) for kind, found in points.items()},
-        tuple(p for p in ends if p.family in ("Transformer", "RetNet")),
+        tuple(p for p in ends if p.family in ENDS),
         spreads,
         source.text,
     )

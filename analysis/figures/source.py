@@ -17,6 +17,8 @@ METRIC = "valid_ppl"
 #: What a leaky model is worth as a likelihood: the same weights under a causal mask.
 CAUSAL_METRIC = "valid_ppl_causal_eval"
 FAMILIES = ("Transformer", "RetNet", "Type A", "Type B", "Type C")
+#: What every hybrid stands between.
+ENDS = FAMILIES[:2]
 OTHERS = "others"
 
 
@@ -39,13 +41,15 @@ class Source:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """The models, in the table's order, without reference lines."""
-        return tuple(line for line in self.table.lines if not line.get("reference"))
+        """The models, in the table's order. A Transformer or RetNet that a sweep brings along as a
+        reference is a model too: every hybrid stands between these two."""
+        return tuple(line for line in self.table.lines if _is_model(line))
 
     @property
     def references(self) -> tuple[Line, ...]:
         """Models without a mixer, and what counting words reaches on the same text."""
-        return tuple(line for section in self.table.sections for line in section.references)
+        known = [line for section in self.table.sections for line in section.references]
+        return tuple(line for line in known if "variant_hash" not in line or not _is_model(line))
 
     @property
     def text(self) -> str:
@@ -150,6 +154,10 @@ def family(line: Line) -> str:
     architecture = str(line.get("architecture"))
     name = architecture[:6] if architecture.startswith("Type ") else architecture
     return name if name in FAMILIES else OTHERS
+
+
+def _is_model(line: Line) -> bool:
+    return not line.get("reference") or family(line) in ENDS
 
 
 def share(line: Line) -> float | None:

@@ -222,6 +222,16 @@ def test_the_spread_of_placement_stands_beside_the_effect_of_ratio(made):
     assert {end.architecture for end in found.ends} == {"Transformer", "RetNet"}
 
 
+def test_ends_that_a_sweep_brings_as_references_are_models_in_every_figure(made):
+    source = made("placement")
+    assert {line["label"] for line in source.references} == {"bigram", "unigram"}
+    found = ratio.data(source)
+    assert [found.series[end][0].x for end in ("RetNet", "Transformer")] == [0.0, 1.0]
+    front = next(p for p in pareto.data(source) if p.convention.column == "macs_decode_2048").front
+    assert front[0].architecture == "RetNet"
+    assert {c.label: c.crossover for c in decode.data(source).costs["macs"]}["RetNet"] == 40
+
+
 def test_a_leaky_placement_has_no_part_in_the_spread(tmp_path):
     runs = [(model("Type A 6:6", "a"), "first"), (model("Type B 6:6", "b", 0.1), "last")]
     runs.append((model("Type C 4:4", "c", -2.0, leaky=True), "head split"))
