@@ -13,8 +13,7 @@ import numpy as np
 from retsweep.data.bundled import bundled
 from retsweep.data.cache import DamagedCacheError, read_folder, write_folder
 from retsweep.data.corpus import check_utf8
-from retsweep.data.encoder import Encoder
-from retsweep.data.prepare import Split
+from retsweep.data.prepare import Split, TokenisedCorpus
 from retsweep.spec import SpecError
 from retsweep.spec.evaluate import Ood
 
@@ -67,26 +66,27 @@ def content_hash(texts: Sequence[OodText]) -> str:
     return digest.hexdigest()[:HASH_LENGTH]
 
 
-def tokenised(text: OodText, encoder: Encoder, cache: Path, first: int | None = None) -> Split:
-    """The text's tokens, or the ``first`` so many, encoded once and then read from ``cache``.
+def tokenised(text: OodText, corpus: TokenisedCorpus, cache: Path, first: int | None = None) -> Split:
+    """The text in the tokens of ``corpus``, or the ``first`` so many, encoded once and then read from
+    ``cache``.
 
     Raises SpecError for a text of fewer than two tokens, which has no target. Processes that encode
     the same text at once each put the same tokens in place.
     """
-    content = f"{FORMAT}\n{encoder.content_hash}\n{hashlib.sha256(text.text.encode()).hexdigest()}"
-    folder = cache / "texts" / hashlib.sha256(content.encode()).hexdigest()[:HASH_LENGTH]
-    try:
-        meta = read_folder(folder)
-        tokens = np.fromfile(folder / TOKENS, dtype=meta["dtype"])
-    except (DamagedCacheError, OSError):
-        dtype = np.uint16 if encoder.size <= 1 << 16 else np.uint32
-        tokens = encoder.encode(text.text).astype(dtype)
-        write_folder(folder, {TOKENS: tokens}, {"dtype": np.dtype(dtype).name})
-    if len(tokens) < 2:
-        raise SpecError(f"{text.file} has {len(tokens)} token; evaluate.ood.path needs files of two or more")
     if first is not None and first < 2:
         raise SpecError(f"evaluate.ood.tokens={first} leaves no target; accepted: 2 or more, or null")
-    return Split(tokens, encoder.byte_lengths).head(len(tokens) if first is None else first)
+    content = f"{FORMAT}\n{corpus.data_hash}\n{hashlib.sha256(text.text.encode()).hexdigest()}"
+    folder = cache / "texts" / hashlib.sha256(content.encode()).hexdigest()[:HASH_LENGTH]
+    known = corpus.splits["train"]
+    try:
+        read_folder(folder)
+        tokens = np.fromfile(folder / TOKENS, dtype=known.tokens.dtype)
+    except (DamagedCacheError, OSError):
+        tokens = corpus.encoder().encode(text.text).astype(known.tokens.dtype)
+        write_folder(folder, {TOKENS: tokens}, {})
+    if len(tokens) < 2:
+        raise SpecError(f"{text.file} has {len(tokens)} token; evaluate.ood.path needs files of two or more")
+    return Split(tokens, known.byte_lengths).head(len(tokens) if first is None else first)
 
 
 def column_name(said: str) -> str:

@@ -11,7 +11,9 @@ import pytest
 
 from retsweep.data import ood
 from retsweep.data.bundled import MOST, PACKAGES, bundled
+from retsweep.data.folder import TextFolder
 from retsweep.data.ood import content_hash, read, tokenised
+from retsweep.data.prepare import TokenisedCorpus, prepare
 from retsweep.data.tokenizers import Bytes
 from retsweep.spec import SpecError
 from retsweep.spec.evaluate import Ood
@@ -35,8 +37,10 @@ def named(path: Path, **domains: object) -> dict[str, tuple[str, ...]]:
     return {text.name: text.domains for text in read(Ood(path=str(path), domains=domains or None))}
 
 
-def encoder(tmp_path: Path):
-    return Bytes().make([], 257, tmp_path)
+def corpus(tmp_path: Path) -> TokenisedCorpus:
+    """Any one in bytes."""
+    written(tmp_path / "corpus", {f"{split}.txt": "some words" for split in ("train", "valid", "test")})
+    return prepare(TextFolder(path=str(tmp_path / "corpus")), Bytes(), 257, tmp_path / "cache")
 
 
 def test_files_are_named_for_columns_in_order(folder: Path) -> None:
@@ -106,31 +110,31 @@ def test_the_hash_is_of_content_names_and_domains_and_not_of_the_place(folder: P
 
 def test_tokens_are_those_of_the_encoder_and_are_kept(folder: Path, tmp_path: Path, monkeypatch) -> None:
     text = read(Ood(path=str(folder)))[1]
-    split = tokenised(text, encoder(tmp_path), tmp_path)
+    split = tokenised(text, corpus(tmp_path), tmp_path)
     assert bytes(split.tokens.tolist()) == b"the machine"
     assert split.target_bytes == len("he machine")
-    first = tokenised(text, encoder(tmp_path), tmp_path, 4)
+    first = tokenised(text, corpus(tmp_path), tmp_path, 4)
     assert bytes(first.tokens.tolist()) == b"the "
     assert first.target_bytes == 3
     monkeypatch.setattr(ood, "write_folder", None)  # as it would be called if they were not kept
-    assert np.array_equal(tokenised(text, encoder(tmp_path), tmp_path).tokens, split.tokens)
+    assert np.array_equal(tokenised(text, corpus(tmp_path), tmp_path).tokens, split.tokens)
 
 
 def test_a_damaged_cache_is_encoded_again(folder: Path, tmp_path: Path) -> None:
     text = read(Ood(path=str(folder)))[1]
-    tokenised(text, encoder(tmp_path), tmp_path)
+    tokenised(text, corpus(tmp_path), tmp_path)
     (kept,) = (tmp_path / "texts").glob("*/tokens.bin")
     kept.write_bytes(b"\0" * kept.stat().st_size)
-    assert bytes(tokenised(text, encoder(tmp_path), tmp_path).tokens.tolist()) == b"the machine"
+    assert bytes(tokenised(text, corpus(tmp_path), tmp_path).tokens.tolist()) == b"the machine"
 
 
 def test_a_text_without_a_target(tmp_path: Path) -> None:
     (text,) = read(Ood(path=str(written(tmp_path / "t", {"one.txt": "x"}))))
     with pytest.raises(SpecError, match=r"one\.txt has 1 token; evaluate\.ood\.path needs files of two"):
-        tokenised(text, encoder(tmp_path), tmp_path)
+        tokenised(text, corpus(tmp_path), tmp_path)
     (text,) = read(Ood(path=str(written(tmp_path / "t", {"one.txt": "xy"}))))
     with pytest.raises(SpecError, match=r"evaluate\.ood\.tokens=1 leaves no target"):
-        tokenised(text, encoder(tmp_path), tmp_path, 1)
+        tokenised(text, corpus(tmp_path), tmp_path, 1)
 
 
 def test_the_bundled_default_is_two_domains_of_prose_without_repetition() -> None:

@@ -52,13 +52,12 @@ def columns(evaluation: Evaluation, model: nn.Module) -> dict[str, Any]:
         raise SpecError(
             "the text of evaluate.ood has changed since the sweep was planned; start the sweep again"
         )
-    encoder = evaluation.corpus.encoder()
     measured: dict[str, Measured] = {}
     members: dict[str, list[Measured]] = {}
     for text in texts:
         if evaluation.workspace.stop():
             raise InterruptedRun(f"stopped before {text.file} of the probe ood")
-        part = tokenised(text, encoder, evaluation.workspace.cache, options.tokens)
+        part = tokenised(text, evaluation.corpus, evaluation.workspace.cache, options.tokens)
         found = evaluation.likelihood(model, evaluation.windows_of(part.tokens)), part.target_bytes
         measured[text.name] = found
         for domain in text.domains:
