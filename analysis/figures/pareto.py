@@ -139,16 +139,20 @@ def _pareto(source: Source, lines: Sequence[Line], convention: Convention) -> Pa
         convention=convention,
         points=tuple(dataclasses.replace(p, front=p.variant_hash in best) for p in points),
         references=references(source),
-        report=tuple(
-            ReportPoint(
-                str(line["architecture"]), family(line), line["report_gmacs"], line["report_train_ppl"]
-            )
-            for line in lines
-            if line.get("report_gmacs") is not None
-        ),
+        report=_reported(lines),
         left_out=tuple(str(line["label"]) for line in lines if line not in counted),
         text=source.text,
     )
+
+
+def _reported(lines: Sequence[Line]) -> tuple[ReportPoint, ...]:
+    """The report's models that ``lines`` have counterparts of, each once: several widths have one."""
+    found = [
+        ReportPoint(str(line["architecture"]), family(line), line["report_gmacs"], line["report_train_ppl"])
+        for line in lines
+        if line.get("report_gmacs") is not None
+    ]
+    return tuple(dict.fromkeys(found))
 
 
 def draw(found: Sequence[Pareto], shown: Sequence[str] = ()) -> Any:

@@ -59,6 +59,7 @@ def test_the_reports_points_are_as_printed(made):
     report = {model.architecture: model for model in pareto.data(made("ar_ratio"))[0].report}
     printed = {model.architecture: model for model in retformers()}
     assert len(report) == 31
+    assert len(pareto.data(made("scaling"))[0].report) == len(studies.MIXES), "one for three widths"
     assert all((m.gmacs, m.train_ppl) == (printed[n].gmacs, printed[n].train_ppl) for n, m in report.items())
 
 
