@@ -36,6 +36,7 @@ def note(folder: Path, sweep: str, arguments: Sequence[str], planned: Mapping[st
             "sweep": before.get("sweep", sweep),
             "commands": _each_once([*before.get("commands", ()), command(arguments)]),
             "environment": environment(),
+            "seeds": sorted({*before.get("seeds", ()), *(one.spec.seed for one in planned.values())}),
             "members": _each_once([*mine, *before.get("members", ())]),
         }
         write_whole(path, json.dumps(content, indent=1) + "\n")

@@ -136,7 +136,7 @@ def _attempt(
     row = describe(planned.spec, planned.data_hash, job.device)
     try:
         row = frame(planned, job.device)
-        row |= _checked(job, planned, row["variant_hash"])
+        row |= _checked(job, planned)
         columns = planned.spec.task(planned.spec, workspace)
         row = plain({**row, "status": STATUS_OK, **columns})
     except (InterruptedRun, ClaimLost):
@@ -148,13 +148,13 @@ def _attempt(
     return row, None
 
 
-def _checked(job: Job, planned: Planned, variant_hash: str) -> dict[str, Any]:
+def _checked(job: Job, planned: Planned) -> dict[str, Any]:
     """The columns of the pre-flight of a run that will train, once a variant. Raises PreflightError."""
     if not planned.spec.task.reads_data:
         return {}
-    from retsweep.preflight.once import code_identity, once
+    from retsweep.preflight.once import key, once
 
-    return once(planned.spec, job.folder / "preflight", f"{variant_hash}-{code_identity()}")
+    return once(planned.spec, job.folder / "preflight", key(planned.spec))
 
 
 @contextlib.contextmanager
