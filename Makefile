@@ -36,13 +36,13 @@ preflight: setup ## check every variant of the table for causality, equal forms,
 	$(RUN) -m retsweep +sweep=ar_ratio task=preflight tracker=none
 
 figures: setup ## svg, png and pdf of a study (STUDY=name; default: the newest)
-	$(RUN) -m analysis.figures $(STUDY)
+	$(RUN) -m analysis.figures $(ARGS) $(STUDY)
 
 report: setup ## one HTML page of a study, or of several (STUDY="a b"; default: the newest)
 	$(RUN) -m analysis.report $(STUDY)
 
 results: setup ## publish a study as small text in results/NAME (STUDY=name NAME=name)
-	$(RUN) -m analysis.results $(STUDY) $(NAME)
+	$(RUN) -m analysis.results $(STUDY) $(NAME) $(ARGS)
 
 test: setup ## the test suite, in two processes (WORKERS=n)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
