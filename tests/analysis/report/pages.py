@@ -80,3 +80,15 @@ def rows(table: Element) -> list[dict[str, str]]:
     return [
         dict(zip(heads, (cell.text for cell in row.all("td")), strict=True)) for row in table.all("tr")[1:]
     ]
+
+
+def page(*folders: Any) -> Element:
+    """The report of ``folders``."""
+    from analysis.report.page import html
+
+    return read(html(folders, "the command"))
+
+
+def claims(found: Element) -> dict[str, Any]:
+    """claim -> what each column says."""
+    return {one["claim"]: one for one in rows(found.id("claims-table"))}
