@@ -20,7 +20,7 @@ DESCRIPTION = [
     *("protocol", "scale", "task", "corpus", "tokenizer"),
     *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
     *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking"),
-    *("weight_decay_of", "decay", "value_expansion"),
+    *("weight_decay_of", "decay", "value_expansion", "train_ppl_of"),
     *("mask", "final_norm", "branches", "model_start", "placement", "draw"),
     *("tuned_from", "tuned_steps", "match", "match_target"),
 ]
@@ -42,7 +42,7 @@ QUALITY = ("_ppl_", "_bits_per_byte_")
 def is_quality(column: str) -> bool:
     """Whether the column says how good the model is, so that divergence makes it infinite."""
     says_so = any(name in f"{column}_" for name in QUALITY)
-    return says_so and not column.startswith((*CORPUS_LINES, "report_"))
+    return says_so and column not in DESCRIPTION and not column.startswith((*CORPUS_LINES, "report_"))
 
 
 def is_leaky(line: Mapping[str, Any]) -> bool:

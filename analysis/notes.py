@@ -8,10 +8,20 @@ from analysis.aggregate import COSTS, MIXED, Line, is_leaky
 from analysis.columns import MOST_OOD, ood_columns
 from analysis.order import unnamed
 
+#: ``train_ppl_of``: what a train perplexity is of.
+TRAIN_PPL_OF = {
+    "slice": "the first tokens of train, as many as valid has",
+    "whole": "all chunks that were trained on",
+    "first_batches": "the first training batches, as published",
+}
+
 
 def notes_of(lines: Sequence[Line]) -> list[str]:
     """One sentence or two each, in the order of what they spoil most."""
-    return [*_runs(lines), *_leaky(lines), *_tuned(lines), *_matched(lines), *_differences(lines)]
+    return [
+        *(*_runs(lines), *_leaky(lines), *_train(lines), *_tuned(lines), *_matched(lines)),
+        *_differences(lines),
+    ]
 
 
 def _runs(lines: Sequence[Line]) -> list[str]:
@@ -37,6 +47,18 @@ def _leaky(lines: Sequence[Line]) -> list[str]:
     if any(line.get("valid_ppl_causal_eval") is not None for line in lines):
         note += " Under a causal mask: the same weights, evaluated without the leak."
     return [note]
+
+
+def _train(lines: Sequence[Line]) -> list[str]:
+    """Which train perplexities are of what, where that is not the same for all that say it."""
+    groups: dict[str, list[str]] = {}
+    for line in lines:
+        if line.get("train_ppl_of") and line.get("train_ppl") is not None:
+            groups.setdefault(str(line["train_ppl_of"]), []).append(str(line["label"]))
+    if len(groups) < 2:
+        return []
+    listed = (f"of {TRAIN_PPL_OF.get(kind, kind)} ({'; '.join(some)})" for kind, some in groups.items())
+    return [f"Train perplexities are not of the same text: {', '.join(listed)}."]
 
 
 def _tuned(lines: Sequence[Line]) -> list[str]:

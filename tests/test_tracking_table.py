@@ -113,6 +113,12 @@ def test_a_cost_that_commits_counted_differently_is_no_number():
     assert cells["params"] == 7
 
 
+def test_what_a_train_perplexity_is_of_stands_there_in_words():
+    names, data = dashboard.table([{"label": "x", "train_ppl": 9.5, "train_ppl_of": "slice"}])
+    cells = dict(zip(names, data[0], strict=True))
+    assert (cells["train_ppl"], cells["train_ppl_of"]) == (9.5, "slice")
+
+
 def test_the_chart_has_a_point_a_line_and_names_what_leaks(tmp_path):
     points = dashboard.chart_points(lines_of(trained(tmp_path / STUDY)), "macs_train_forward")
     assert [(label, layout) for label, layout, *_ in points] == [

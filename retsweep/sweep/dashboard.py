@@ -29,7 +29,7 @@ FIRST: tuple[tuple[str, type], ...] = (
 )
 LAST: tuple[tuple[str, type], ...] = (
     *(("n", float), ("ok", float), ("seeds", str), ("status", str)),
-    *(("leaky", bool), ("reference", bool), ("protocol", str), ("scale", str)),
+    *(("train_ppl_of", str), ("leaky", bool), ("reference", bool), ("protocol", str), ("scale", str)),
     *(("corpus", str), ("tokenizer", str), ("variant_hash", str)),
 )
 #: W&B's only preset chart that draws points and takes their colour from a column of text

@@ -51,6 +51,7 @@ def describe(spec: RunSpec, data_hash: str, device: str) -> dict[str, Any]:
         "final_norm": spec.model.final_norm,
         "model_start": spec.model.start,
         "branches": spec.model.branches,
+        "train_ppl_of": spec.protocol.evaluation.train_ppl,  # what the column train_ppl is of
         "leaky": spec.leaky,
         "protocol": spec.protocol.name,
         "scale": spec.scale.name,

@@ -162,3 +162,12 @@ def test_what_may_be_ranked():
     for columns in ({"leaky": True}, {"reference": True}, {"status": "diverged@3"}, {"valid_ppl": None}):
         assert not may_rank(line_of([row(**columns)])), columns
     assert not may_rank(line_of([row()]), "ood_ppl_drama")
+
+
+def test_what_a_train_perplexity_is_of_is_a_description_not_a_quality():
+    (line,) = lines_of(
+        [row(train_ppl_of="slice"), row(train_ppl_of="slice", seed=1, status="diverged@3", train_ppl=None)]
+    )
+    assert line["train_ppl_of"] == "slice"
+    assert line["train_ppl"] == math.inf
+    assert "train_ppl_of_ci95" not in line

@@ -42,3 +42,21 @@ def test_leaky_lines_are_named_and_what_their_weights_are_worth():
     assert "causal mask" not in note
     (note,) = [note for note in notes(leaky | {"valid_ppl_causal_eval": 99.0}) if note.startswith("leaky")]
     assert "Under a causal mask: the same weights" in note
+
+
+def test_train_perplexities_of_different_text_are_told_apart():
+    published = {"protocol": "published", "train_ppl_of": "first_batches"}
+    corrected = {"protocol": "corrected", "train_ppl_of": "slice"}
+    (note,) = [
+        note
+        for note in notes(transformer(**published), row(**corrected), type_x("A", 3))  # the last: an old row
+        if note.startswith("Train")
+    ]
+    assert note == (
+        "Train perplexities are not of the same text: of the first training batches, as published "
+        "(Transformer (published)), of the first tokens of train, as many as valid has (RetNet (corrected))."
+    )
+    assert not any("Train" in note for note in notes(transformer(**published), row(**published)))
+    counted = row(**corrected)
+    del counted["train_ppl"]
+    assert not any("Train" in note for note in notes(transformer(**published), counted))

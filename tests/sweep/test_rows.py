@@ -86,6 +86,11 @@ def test_epochs_stand_where_no_steps_are_planned() -> None:
     assert (row["schedule"], row["warmup"], row["dropout"]) == ("constant", 0.0, 0.2)
 
 
+@pytest.mark.parametrize(("protocol", "said"), [("published", "first_batches"), ("corrected", "slice")])
+def test_a_row_says_what_its_train_perplexity_is_of(protocol: str, said: str) -> None:
+    assert describe(load_spec([f"protocol={protocol}"]), "", "cpu")["train_ppl_of"] == said
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     for name in ("retsweep/__init__.py", "retsweep/layers/msr.py", "conf/config.yaml", "README.md"):
