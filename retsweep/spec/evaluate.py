@@ -24,15 +24,25 @@ def known_probes() -> list[str]:
 
 
 def _pairs(value: Any) -> Any:
-    """A mapping of a domain to a glob, or to several, as a tuple of pairs: it can be hashed."""
+    """A mapping of a domain to a glob, or to several, as a tuple of pairs: it can be hashed. Raises
+    SpecError for a glob that is no text."""
     if value is None:
         return ()
     if isinstance(value, Mapping):
-        return tuple(
-            (str(name), tuple(globs) if isinstance(globs, (list, tuple)) else (globs,))
-            for name, globs in sorted(value.items())
-        )
+        return tuple((str(name), _globs(str(name), globs)) for name, globs in sorted(value.items()))
     return value
+
+
+def _globs(domain: str, globs: Any) -> tuple[str, ...]:
+    found: list[str] = []
+    for glob in globs if isinstance(globs, (list, tuple)) else (globs,):
+        if not isinstance(glob, str):
+            raise SpecError(
+                f"evaluate.ood.domains={{{domain}: {glob!r}}} is not accepted: {glob!r} is no file pattern; "
+                f"accepted: {{{domain}: x*.txt}}, {{{domain}: [x*.txt,y.txt]}}"
+            )
+        found.append(glob)
+    return tuple(found)
 
 
 @spec

@@ -53,7 +53,18 @@ def test_an_unknown_probe_names_the_known_ones() -> None:
         ("evaluate.ood.tokens=0", r"evaluate\.ood\.tokens=0 is not accepted; accepted: greater than 0"),
         ("evaluate.ood.folder=x", r"unknown key 'evaluate\.ood\.folder'; accepted: domains, path, tokens"),
         ("evaluate.ood.domains=[x]", r"evaluate\.ood\.domains="),
-        ("evaluate.ood.domains={a:{b:c}}", r"evaluate\.ood\.domains="),
+        (
+            "evaluate.ood.domains={b:x*,a:3}",
+            r"^evaluate\.ood\.domains=\{a: 3\} is not accepted: 3 is no file pattern; accepted: \{a: ",
+        ),
+        (
+            "evaluate.ood.domains={a:[x*,null]}",
+            r"domains=\{a: None\} is not accepted: None is no file pattern",
+        ),
+        (
+            "evaluate.ood.domains={a:{b:c}}",
+            r"domains=\{a: \{'b': 'c'\}\} is not accepted: .* no file pattern",
+        ),
     ],
 )
 def test_bad_input_is_one_line(override: str, complaint: str) -> None:
