@@ -24,13 +24,12 @@ MOVED = 0.1
 
 def shrunken(spec: RunSpec) -> RunSpec:
     """The copy. ``scale.context`` stays: nothing is allocated by it."""
-    layers, heads = spec.scale.layers, spec.scale.heads
+    heads = spec.scale.heads
     refused: SpecError | None = None
     for head_dim in _head_dims(spec):
         width = dataclasses.replace(
             spec.scale, d_model=heads * head_dim, ffn=min(FFN, spec.scale.ffn), vocabulary=VOCABULARY
         )
-        assert width.layers == layers
         try:
             return dataclasses.replace(spec, scale=width, model=dataclasses.replace(spec.model, dropout=0.0))
         except SpecError as error:  # a layer that cannot have this shape
