@@ -72,8 +72,9 @@ def tune_rates(
 ) -> tuple[Wanted | None, int]:
     """Chooses a learning rate for every variant: what is wanted with the rates chosen, and an exit code.
 
-    None in its place: the tries are not over (a limit, a signal), and the command ends with the code.
-    Variants whose tries were over before are not tried again. Raises as :func:`sweep` does.
+    None in its place: the tries are not over (a limit, a signal, workers that died), so that nothing is
+    chosen for anything, and the command ends with the code. Variants whose tries were over before are
+    not tried again. Raises as :func:`sweep` does.
     """
     _check_places(wanted)
     tuning = tune.tuning_of(wanted, with_data(wanted.runs, cache_folder(wanted.settings.cache)))
@@ -89,13 +90,22 @@ def tune_rates(
     else:
         console.print(f"{job.folder}: tuned before, with {len(job.runs)} runs", markup=False)
     standing = _standing(job)
+    not_over = tuning.open(standing)
+    if not_over:
+        for one in not_over.values():
+            console.print(f"not over, its worker died: {one.run.label}", markup=False, style="red")
+        console.print(
+            f"no learning rate is chosen; {job.folder}/worker-*.log may say why; the same command goes on",
+            markup=False,
+        )
+        return None, EXIT_FAILED
     choices = tuning.choices(standing)
     for line in tune.lines(choices):
         console.print(line, markup=False)
-    failed = {key: entry for key, entry in standing.items() if entry.state in ("failed", "lost")}
+    failed = [key for key, entry in standing.items() if entry.state == "failed"]
     for key in failed:
         console.print(f"failed, and counts as infinitely bad: {job.labels[key]}", markup=False, style="red")
-    if any(entry.state == "failed" for entry in failed.values()):
+    if failed:
         console.print(
             f"what they raised: {job.folder}/trials/*/error.txt; the choice stands, another study "
             "(study=NAME) makes its own",

@@ -2,8 +2,10 @@
 
 Each different variant is tried once for each rate and each tuning seed, in a study of its own
 (``STUDY-tune``), so that no table of the study holds a try. Chosen is the rate with the lowest
-validation loss, in nats a token, averaged over the tuning seeds: the log of ``valid_ppl``. A try
-that diverged or failed counts as infinite; of rates as good the smallest is chosen.
+validation loss, in nats a token, averaged over the tuning seeds: the log of ``valid_ppl``, or of
+``valid_ppl_causal_eval`` for a spec that leaks, whose ``valid_ppl`` is no likelihood. A try that
+diverged or failed counts as infinite; of rates as good the smallest is chosen. One whose worker died
+says nothing of its rate: nothing is chosen until it has been repeated.
 
 Nothing here runs anything: runs in, runs out. ``command.py`` has the tries carried out.
 """
@@ -25,8 +27,10 @@ from retsweep.sweep.study import Entry
 from retsweep.sweep.variants import Run, Wanted
 
 SUFFIX = "-tune"
-#: What is chosen by, in rows of this status.
-COLUMN, OK = "valid_ppl", "ok"
+#: What is chosen by (where a row has it, under a causal mask), in rows of this status.
+COLUMN, UNDER_MASK, OK = "valid_ppl", "valid_ppl_causal_eval", "ok"
+#: How a try stands that says something of its rate.
+OVER = ("complete", "failed")
 SHOWN_SEEDS = 5
 
 
@@ -74,25 +78,31 @@ class Tuning:
             sweep=self.wanted.sweep + SUFFIX,
         )
 
+    def open(self, standing: Mapping[str, Entry]) -> dict[str, Planned]:
+        """The tries that are not over: never begun, under way, or lost with their worker."""
+        return {
+            key: one
+            for key, one in self.planned.items()
+            if key not in standing or standing[key].state not in OVER
+        }
+
     def unsettled(self, standing: Mapping[str, Entry]) -> dict[str, Planned]:
         """The tries of variants whose tuning is not over. One all of whose tries have ended, be it in
         failure, is settled: a try that is repeated could change a rate that runs were made with."""
-        settled = {
-            key
-            for key, tries in self.tries.items()
-            if all(one in standing and standing[one].state in ("complete", "failed") for one in tries)
-        }
+        not_over = self.open(standing)
+        settled = {key for key, tries in self.tries.items() if not_over.keys().isdisjoint(tries)}
         left = {one for key, tries in self.tries.items() if key not in settled for one in tries}
         return {key: one for key, one in self.planned.items() if key in left}
 
     def choices(self, standing: Mapping[str, Entry]) -> dict[str, Choice]:
-        """The choice for each variant, by its key. Raises SpecError if rows hold nothing to choose by."""
+        """The choice for each variant, by its key, when no try is :meth:`open`. Raises SpecError if rows
+        hold nothing to choose by."""
         found = {}
         for key, tries in self.tries.items():
             losses: dict[float, list[float]] = {}
             for one, planned in tries.items():
                 rate = planned.spec.protocol.learning_rate
-                losses.setdefault(rate, []).append(_loss(planned.spec, standing.get(one)))
+                losses.setdefault(rate, []).append(_loss(planned.spec, standing[one]))
             means = {rate: sum(each) / len(each) for rate, each in sorted(losses.items())}
             rate = min(means, key=lambda rate: (means[rate], rate))
             found[key] = Choice(self.labels[key], rate, means)
@@ -178,9 +188,11 @@ def lines(choices: Mapping[str, Choice]) -> Iterator[str]:
             yield f"{choice.label}: every learning rate ({tried}) diverged or failed; the smallest is taken"
 
 
-def _loss(spec: RunSpec, entry: Entry | None) -> float:
-    """A try's validation loss, in nats a token."""
-    row = entry.row if entry is not None and entry.state == "complete" else None
+def _loss(spec: RunSpec, entry: Entry) -> float:
+    """The validation loss of a try that is over, in nats a token."""
+    if entry.state not in OVER:
+        raise ValueError(f"a try that is {entry.state} has no loss yet")
+    row = entry.row if entry.state == "complete" else None
     if row is None or row.get("status") != OK:
         return math.inf
     if COLUMN not in row:
@@ -188,7 +200,7 @@ def _loss(spec: RunSpec, entry: Entry | None) -> float:
             f"task={spec.task.name} writes no {COLUMN}, so tune.learning_rate has nothing to choose by; "
             "accepted: task=train"
         )
-    perplexity = row[COLUMN]
+    perplexity = row.get(UNDER_MASK, row[COLUMN])
     usable = isinstance(perplexity, (int, float)) and math.isfinite(perplexity) and perplexity > 0
     return math.log(perplexity) if usable else math.inf
 

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from retsweep.__main__ import main
 from retsweep.spec import SpecError
@@ -119,16 +120,39 @@ def test_one_bad_try_of_a_rate_is_infinitely_bad(bad: Any) -> None:
     assert chosen(found, {0.1: [1.0, bad], 0.01: [50.0, 60.0], 0.001: [60.0, 60.0]}) == [0.01]
 
 
-@pytest.mark.parametrize("state", ["failed", "lost"])
-def test_a_try_that_failed_is_infinitely_bad(state: str) -> None:
+def test_leaky_rows_are_chosen_among_by_their_perplexity_under_a_causal_mask() -> None:
+    found = tuning("protocol=published")
+    standing = rows(found, {0.1: 2.0, 0.01: 3.0, 0.001: 4.0})
+    masked = {0.1: 90.0, 0.01: 70.0, 0.001: 80.0}
+    for key, one in found.planned.items():
+        row = standing[key].row or {}
+        standing[key] = entry(key, {**row, "valid_ppl_causal_eval": masked[one.spec.protocol.learning_rate]})
+    (choice,) = found.choices(standing).values()
+    assert choice.rate == 0.01
+    assert choice.losses[0.01] == math.log(70.0)
+
+
+def test_a_try_that_failed_is_infinitely_bad() -> None:
     found = tuning()
     standing = rows(found, {0.1: 1.0, 0.01: 50.0, 0.001: 60.0})
     key = next(iter(standing))
     assert found.planned[key].spec.protocol.learning_rate == 0.1
-    standing[key] = entry(key, {"status": "failed", "valid_ppl": 1.0}, state)
+    standing[key] = entry(key, {"status": "failed", "valid_ppl": 1.0}, "failed")
     (choice,) = found.choices(standing).values()
     assert choice.rate == 0.01
     assert choice.losses == {0.1: math.inf, 0.01: math.log(50.0), 0.001: math.log(60.0)}
+
+
+@pytest.mark.parametrize("state", ["lost", "waiting", "running"])
+def test_a_try_that_is_not_over_says_nothing_of_its_rate(state: str) -> None:
+    found = tuning()
+    standing = rows(found, {0.1: 1.0, 0.01: 50.0, 0.001: 60.0})
+    assert found.open(standing) == {}
+    key = next(iter(standing))
+    standing[key] = entry(key, None, state)
+    assert list(found.open(standing)) == [key]
+    with pytest.raises(ValueError, match=f"{state} has no loss"):
+        found.choices(standing)
 
 
 def test_of_rates_as_good_the_smallest_is_chosen_and_blind_choices_are_told() -> None:
@@ -302,6 +326,38 @@ def test_failed_tries_end_in_an_exit_code_and_are_not_repeated(
         assert events(tmp_path) == {"began@0": 4, "stepped": 4, "ended": 1}
     (row,) = found_rows("s")
     assert (row["learning_rate"], row["status"]) == (0.001, "ok")
+
+
+class Deadly(Inline):
+    """Its worker dies while it tries the smallest rate, for want of memory, say."""
+
+    def _staff(self, standing: Mapping[str, Entry]) -> None:
+        study = Study(self._job.url, self._job.study)
+        taken = study.claim(self._job.runs)
+        if taken is None:
+            return
+        if self._job.runs[taken.hash].spec.protocol.learning_rate == 0.001:
+            study._end(taken.trial, TrialState.FAIL)
+        else:
+            run_trial(self._job, study, taken, lambda: False)
+
+
+def test_while_a_try_is_lost_nothing_is_chosen_and_the_next_command_tries_it_again(
+    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*toy, "+task.diverges_above=0.005", "retries=0"]
+    with monkeypatch.context() as dying:
+        dying.setattr(command, "Engine", Deadly)
+        assert main(words) == 1
+    shown = capsys.readouterr().out
+    assert "not over, its worker died: Type A 2:2 rate 0.001 seed 1000\n" in shown
+    assert "no learning rate is chosen; runs/s-tune/worker-*.log may say why; the same command" in shown
+    assert "chosen on validation" not in shown
+    assert not Path("runs/s").exists()
+    assert main(words) == 0
+    assert "learning rate 0.001, chosen on validation: Type A 2:2\n" in capsys.readouterr().out
+    assert [row["learning_rate"] for row in found_rows("s")] == [0.001]
+    assert events(tmp_path)["ended"] == 4, "the two that were over were not repeated"
 
 
 def test_a_limit_in_the_tuning_ends_the_command_and_the_next_one_goes_on(
