@@ -98,11 +98,16 @@ class TrainBatches:
                 f"protocol.train_chunks={protocol.train_chunks or 1} needs more text, or a smaller number"
             )
         self.chunks = protocol.train_chunks or available
-        used = tokens[: (self.chunks - 1) * self.stride + context + 1]
+        used = tokens[: self.end]
         place = torch.device(device)
         on_host = place.type == "cpu"
         self._rows = HostRows(used, context + 1) if on_host else DeviceRows(used, context + 1, place)
         self._order = lru_cache(maxsize=2)(self._epoch_order)
+
+    @property
+    def end(self) -> int:
+        """Tokens of the text from its beginning to the last target of the last chunk."""
+        return (self.chunks - 1) * self.stride + self.context + 1
 
     @property
     def steps_per_epoch(self) -> int:

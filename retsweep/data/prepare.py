@@ -81,7 +81,8 @@ class TokenisedCorpus:
 
     @property
     def train_slice(self) -> Split:
-        """The first tokens of train, as many as valid has: every protocol trains on them."""
+        """The first tokens of train, as many as valid has. A run need not train on all of them: few steps,
+        or shuffled ones, leave chunks out, and ``protocol.train_chunks`` may end before they do."""
         return self.splits["train"].head(len(self.splits["valid"].tokens))
 
     def encoder(self) -> Encoder:

@@ -1,4 +1,8 @@
-"""Perplexity and bits per byte: exp(total negative log-likelihood / total targets)."""
+"""Perplexity and bits per byte: exp(total negative log-likelihood / total targets).
+
+Products are computed in fp32, whatever a model was trained in: its weights are float32, and rounding
+in the reading would be a difference between runs that is none of their models.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retsweep.layers.precision import Precision, casting, products
+from retsweep.layers.precision import products
 
 #: Of the logits of one batch in float32; about three such tensors are alive at once.
 LOGITS_BYTES = 256 << 20
@@ -58,7 +62,6 @@ def negative_log_likelihood(
     windows: Iterable[tuple[NDArray[Any], NDArray[Any]]],
     batch: int = 64,
     device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
 ) -> Likelihood:
     """Of all targets in ``windows``, pairs of (inputs, targets), both (count, time).
 
@@ -69,7 +72,7 @@ def negative_log_likelihood(
     place = torch.device(device)
     nats = torch.zeros((), dtype=torch.float64, device=place)
     targets = 0
-    with _evaluating(model, place, precision):
+    with _evaluating(model):
         for pair in windows:
             for inputs, wanted in _batches(*pair, batch, place):
                 losses = _losses(model, inputs, wanted, place)
@@ -84,7 +87,6 @@ def mean_batch_perplexity(
     model: nn.Module,
     batches: Iterable[tuple[Tensor, Tensor]],
     device: str | torch.device = "cpu",
-    precision: Precision = "fp32",
 ) -> float:
     """exp(mean of the batches' mean losses), in eval mode: the published train perplexity, over
     the first training batches. ``batches`` are (inputs, targets), both (batch, time).
@@ -92,7 +94,7 @@ def mean_batch_perplexity(
     Raises ValueError if there is no batch.
     """
     place = torch.device(device)
-    with _evaluating(model, place, precision):
+    with _evaluating(model):
         means = [
             _losses(model, inputs, targets, place).mean(dtype=torch.float64) for inputs, targets in batches
         ]
@@ -130,12 +132,12 @@ def _tensor(tokens: NDArray[Any], device: torch.device) -> Tensor:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Eval mode without gradients, in ``precision``; each module's own mode is restored."""
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients, in fp32; each module's own mode is restored."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.no_grad(), products(precision), casting(precision, device):
+        with torch.no_grad(), products("fp32"):
             yield
     finally:
         for module, training in modes.items():

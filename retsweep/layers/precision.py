@@ -1,4 +1,4 @@
-"""How matrix products are computed: ``protocol.precision``, for training and evaluation alike.
+"""How matrix products are computed: in training as ``protocol.precision`` says, in evaluation as fp32.
 
 fp32   float32 products, in full, on any device
 tf32   float32 tensors, whose products round their factors to 10 bits of mantissa: a GPU's tensor

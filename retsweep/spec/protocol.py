@@ -14,9 +14,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 @spec
 class Evaluation:
-    """``train_ppl``: ``slice`` is a fixed stretch of the train split as long as valid, ``whole``
-    all of the rows trained on, ``first_batches`` the published exp(mean loss of the first
-    ``train_batches`` training batches)."""
+    """``train_ppl``: ``slice`` is the beginning of the train split, as long as valid (or as
+    ``train_chunks``, if they are less), ``whole`` all of the chunks trained on, ``first_batches`` the
+    published exp(mean loss of the first ``train_batches`` training batches)."""
 
     train_ppl: Literal["slice", "whole", "first_batches"] = "slice"
     train_batches: PositiveInt = 40
@@ -64,7 +64,8 @@ class Protocol:
     beta2: Fraction = 0.999
     clip: PositiveFloat | None = None
     precision: Literal["fp32", "bf16", "tf32"] = "fp32"
-    """``retsweep/layers/precision.py`` says what each is; tf32 needs a GPU."""
+    """Of training; ``retsweep/layers/precision.py`` says what each is, tf32 needs a GPU. Whatever it is,
+    weights are float32 and perplexities are read in fp32."""
     compile: bool = False
     divergence: Literal["non_finite", "above_unigram"] = "above_unigram"
     """When a run is over as ``diverged@STEP``: a loss that is not a number, or also one that

@@ -12,7 +12,7 @@ from retsweep.spec.base import spec as make_spec
 from retsweep.spec.run import RunSpec
 from retsweep.tasks import probes
 from retsweep.tasks.base import InterruptedRun, Workspace
-from retsweep.tasks.evaluation import Evaluation
+from retsweep.tasks.evaluation import Evaluation, finite
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from retsweep.data.prepare import TokenisedCorpus
     from retsweep.evaluate.perplexity import Likelihood
     from retsweep.train.state import Outcome
+
+
+#: A run whose weights give no finite number here has diverged. Not so of train: one that it spoils
+#: alone (a few batches, perhaps) is no reason to lose the others.
+JUDGED = ("valid_ppl", "test_ppl")
 
 
 class PublishedDefectWarning(UserWarning):
@@ -74,7 +79,7 @@ class _Training:
             # A run that had ended before this process began was validated by the one before.
             valid = self.validations[-1] if self.validations else None
             perplexities = self.evaluation.perplexities(model, valid)
-            if all(map(math.isfinite, perplexities.values())):
+            if all(perplexities[name] is not None for name in JUDGED):
                 columns |= perplexities | self.evaluation.causal(model)
                 columns |= probes.columns(self.evaluation, model)
             else:  # The last update broke the weights, and no further step was there to show it.
@@ -104,9 +109,7 @@ class _Training:
         ``protocol.train_chunks`` leaves out)."""
         from retsweep.data.references import reference_perplexities
 
-        context, stride = self.batches.context, self.batches.stride
-        end = (self.batches.chunks - 1) * stride + context + 1
-        found = reference_perplexities(self.corpus, end, self.spec.scale.vocabulary)
+        found = reference_perplexities(self.corpus, self.batches.end, self.spec.scale.vocabulary)
         return {"unigram_valid_ppl": found.unigram, "bigram_valid_ppl": found.bigram}
 
     def train(self, model: nn.Module, unigram_nats: float) -> Outcome:
@@ -137,7 +140,8 @@ class _Training:
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:
-    """How the training went; ``best_*`` only where a validation gave a number."""
+    """How the training went; ``best_*`` only where a validation gave a number, ``best_valid_ppl`` None
+    where that is too large a loss for a perplexity."""
     from retsweep.evaluate.perplexity import safe_exp
 
     columns: dict[str, Any] = {
@@ -150,7 +154,8 @@ def outcome_columns(outcome: Outcome) -> dict[str, Any]:
         "last_loss": outcome.last_loss,
     }
     if outcome.best_loss is not None:
-        columns |= {"best_valid_ppl": safe_exp(outcome.best_loss), "best_step": outcome.best_step}
+        columns |= finite({"best_valid_ppl": safe_exp(outcome.best_loss)})
+        columns["best_step"] = outcome.best_step
     return columns
 
 

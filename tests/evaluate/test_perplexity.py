@@ -16,6 +16,7 @@ from retsweep.evaluate.perplexity import (
     mean_batch_perplexity,
     negative_log_likelihood,
 )
+from retsweep.layers.precision import products
 
 VOCABULARY = 11
 
@@ -123,21 +124,19 @@ def test_mean_of_batches_weighs_batches_alike(tokens: np.ndarray[Any, Any]) -> N
     assert model.dropout.training
 
 
-def test_bf16_is_near(tokens: np.ndarray[Any, Any]) -> None:
-    class Projected(Toy):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(VOCABULARY, VOCABULARY, bias=False)
-            nn.init.eye_(self.head.weight)
-
+def test_products_are_fp32_whatever_the_process_trains_in(tokens: np.ndarray[Any, Any]) -> None:
+    class Hears(Toy):
         def forward(self, tokens: Tensor) -> Tensor:
-            logits: Tensor = self.head(self.table(tokens))
-            return logits
+            heard.append(torch.get_float32_matmul_precision())
+            return super().forward(tokens)
 
-    exact = negative_log_likelihood(Projected(), cut(tokens, 7))
-    rounded = negative_log_likelihood(Projected(), cut(tokens, 7), precision="bf16")
-    assert rounded.nats == pytest.approx(exact.nats, rel=1e-2)
-    assert rounded.nats != exact.nats, "bf16 was not used"
+    heard: list[str] = []
+    batch = torch.from_numpy(tokens[:100].astype(np.int64)).reshape(4, 25)
+    with products("tf32"):
+        negative_log_likelihood(Hears(), cut(tokens, 50))
+        mean_batch_perplexity(Hears(), [(batch, batch)])
+        assert torch.get_float32_matmul_precision() == "high"
+    assert heard == ["highest"] * 3
 
 
 def test_nothing_to_evaluate() -> None:

@@ -124,6 +124,41 @@ def test_perplexities_are_those_of_the_saved_weights_over_the_whole_split(run, s
         assert row[f"{name}_bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / in_text, rel=1e-5)
 
 
+def test_a_run_of_bf16_is_read_in_fp32(run, spec_of, cache, tmp_path):
+    spec = spec_of("protocol.precision=bf16", "protocol.steps=10")
+    row = run(spec)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    model, tokens = trained(spec, tmp_path), data.splits["valid"].tokens
+    assert row["valid_ppl"] == pytest.approx(mean_perplexity(losses_by_hand(model, tokens)), rel=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = mean_perplexity(losses_by_hand(model, tokens))
+    assert row["valid_ppl"] != pytest.approx(rounded, rel=1e-5)
+
+
+@pytest.mark.parametrize("chunking", ["context", "context_plus_one"])
+def test_the_slice_ends_where_the_chunks_trained_on_do(run, spec_of, cache, tmp_path, chunking):
+    few = ("protocol.steps=3", f"protocol.chunking={chunking}")
+    spec = spec_of(*few, "protocol.train_chunks=4")
+    row = run(spec)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    end = 4 * CONTEXT + 1 if chunking == "context" else 4 * (CONTEXT + 1)
+    assert end < len(data.train_slice.tokens)
+    tokens = data.splits["train"].tokens[:end]
+    losses = losses_by_hand(trained(spec, tmp_path), tokens)
+    assert row["train_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
+    in_text = sum(1 for token in tokens[1:] if token < 256)
+    assert row["train_bits_per_byte"] == pytest.approx(sum(losses) / math.log(2) / in_text, rel=1e-5)
+
+
+def test_many_chunks_leave_the_slice_as_it_is(run, spec_of, cache, tmp_path):
+    spec = spec_of("protocol.steps=3", "protocol.train_chunks=70")
+    row = run(spec)
+    data = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, cache)
+    assert len(data.train_slice.tokens) < 70 * CONTEXT
+    losses = losses_by_hand(trained(spec, tmp_path), data.train_slice.tokens)
+    assert row["train_ppl"] == pytest.approx(mean_perplexity(losses), rel=1e-5)
+
+
 def test_the_whole_of_the_rows_trained_on(run, spec_of, cache, tmp_path):
     spec = spec_of("protocol.evaluation.train_ppl=whole", "protocol.train_chunks=20", "protocol.steps=3")
     row = run(spec)
@@ -197,6 +232,43 @@ def test_weights_that_the_last_step_broke_are_a_divergence_too(run, spec_of):
     row = run(spec_of("protocol.learning_rate=1e38", "protocol.warmup=0.0", "protocol.steps=1"))
     assert row["status"] == "diverged@1"
     assert not {"train_ppl", "valid_ppl", "test_ppl"} & set(row)
+
+
+#: In the order in which a leaky run of two steps is read.
+READ = ("valid", "train", "test", "valid under a causal mask")
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, 1e9])  # the last: its exponential overflows
+@pytest.mark.parametrize("broken", READ)
+def test_a_number_that_is_none_reaches_no_row(run, spec_of, monkeypatch, broken, nats):
+    asked = []
+    likelihood = perplexity.negative_log_likelihood
+
+    def read(*given):
+        found = likelihood(*given)
+        asked.append(found)
+        # The best weights are the last ones: they are read on test again where those diverged.
+        is_broken = len(asked) > 2 if broken == "test" else READ[len(asked) - 1] == broken
+        return perplexity.Likelihood(nats, found.targets) if is_broken else found
+
+    monkeypatch.setattr(perplexity, "negative_log_likelihood", read)
+    row = run(spec_of("protocol.steps=2", "layer.attention.mask=leaky", "layout.attention=2"))
+    json.dumps(row, allow_nan=False)
+    if broken in ("valid", "test"):
+        assert row["status"] == "diverged@2"
+        assert not {"train_ppl", "valid_ppl", "test_ppl", "valid_ppl_causal_eval"} & set(row)
+    else:
+        column = "train_ppl" if broken == "train" else "valid_ppl_causal_eval"
+        assert row["status"] == "ok"
+        nothing = [name for name, value in row.items() if value is None and name != "peak_memory_bytes"]
+        assert column in nothing
+        assert all("train" in name or "causal" in name for name in nothing)
+    if broken == "test":
+        assert row["best_test_ppl"] is None
+        assert row["best_valid_ppl"] > 1
+    if broken == "valid" and nats == 1e9:
+        assert row["best_valid_ppl"] is None
+        assert row["best_test_ppl"] > 1
 
 
 def test_an_interrupted_run_goes_on_with_the_same_numbers(run, spec_of, tmp_path):
