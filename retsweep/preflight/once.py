@@ -11,13 +11,13 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import retsweep
 from retsweep.preflight import preflight
 from retsweep.spec.identity import variant_hash
 from retsweep.spec.run import RunSpec
-from retsweep.train.checkpoint import write_atomically
+from retsweep.train.atomic import write_atomically
 
 
 def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
@@ -33,11 +33,7 @@ def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
     columns = preflight(spec)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(columns, indent=1, allow_nan=False) + "\n"
-
-    def write(file: BinaryIO) -> None:
-        file.write(text.encode())
-
-    write_atomically(path, write)
+    write_atomically(path, lambda file: file.write(text.encode()))
     return columns
 
 

@@ -1,15 +1,16 @@
-"""Checkpoints that are whole or absent: written beside their place, synced, moved over it."""
+"""Checkpoints: whole or absent (``atomic.py``), and checked when they are read."""
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from retsweep.train.atomic import write_atomically
 
 #: Raised when the meaning of what is stored changes: an older file is then no longer resumed.
 FORMAT = 1
@@ -19,40 +20,17 @@ class BrokenCheckpoint(Exception):
     """The file is not a checkpoint that can be loaded. Its text says why, in one line."""
 
 
-def write_atomically(
-    path: Path, write: Callable[[BinaryIO], None], permit: Callable[[], object] = lambda: None
-) -> None:
-    """Gives ``path`` the content that ``write`` writes; a crash at any moment leaves the old one.
-
-    ``permit`` is called at the last moment, when all is written: an exception from it leaves the
-    old one too. The temporary file carries the process id, so that two writers do not share one.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        permit()
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def remove_leftovers(folder: Path) -> None:
-    """Removes what writers left in ``folder`` that were killed: nobody else writes there now."""
-    for temporary in folder.glob(".*.tmp"):
-        temporary.unlink(missing_ok=True)
+    """Removes what a training left in ``folder`` that was killed: nobody else trains there now. (Its
+    row may be about to be written.)"""
+    for pattern in (".*.pt.*.tmp", ".metrics.jsonl.*.tmp"):
+        for temporary in folder.glob(pattern):
+            temporary.unlink(missing_ok=True)
 
 
 def save(path: Path, content: Mapping[str, Any], permit: Callable[[], object] = lambda: None) -> None:
     """Writes tensors and plain values, nothing that ``weights_only`` loading would refuse. ``permit``
-    as in :func:`write_atomically`."""
+    as in :func:`retsweep.train.atomic.write_atomically`."""
     write_atomically(path, lambda file: torch.save({"format": FORMAT, **content}, file), permit)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retsweep.train.checkpoint import write_atomically
+from retsweep.train.atomic import write_atomically
 
 #: About as many lines as a curve needs.
 LINES = 200

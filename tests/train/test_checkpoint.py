@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from retsweep.train import checkpoint
+from retsweep.train.atomic import write_atomically
 from retsweep.train.checkpoint import BrokenCheckpoint
 from tests.train.tiny import TinyModel, same_weights
 
@@ -32,7 +33,7 @@ def test_a_writer_that_dies_leaves_the_old_file(tmp_path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        checkpoint.write_atomically(path, die)
+        write_atomically(path, die)
     assert path.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
