@@ -34,6 +34,8 @@ COSTS = ("macs_", "state_bytes_")
 CORPUS_LINES = ("unigram_", "bigram_")
 #: What a perplexity is of.
 DATA = ("corpus", "tokenizer", "data_hash")
+#: Lines may be held against each other that have these in common.
+ALIKE = ("protocol", "scale", "d_model", "context")
 #: Between the values of a column in which the runs of one line differ.
 MIXED = "; "
 QUALITY = ("_ppl_", "_bits_per_byte_")
@@ -49,6 +51,12 @@ def is_leaky(line: Mapping[str, Any]) -> bool:
     """Whether positions of the model (a row or a line) see later ones: its perplexity is then no
     likelihood, and the line stands on no front and in no ranking."""
     return bool(line.get("leaky"))
+
+
+def group_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Protocol, scale, width and context (of a row or a line): what lines that are held against one
+    Transformer have in common."""
+    return tuple(line.get(column) for column in ALIKE)
 
 
 def may_rank(line: Mapping[str, Any], column: str = "valid_ppl") -> bool:

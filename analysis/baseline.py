@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.aggregate import Line, is_leaky
+from analysis.aggregate import group_of as group_of
 from analysis.inference import Estimate, differences
 from analysis.ladder import BASE, ladder
 from analysis.plan import Plan
@@ -19,8 +20,6 @@ from analysis.rows import Row
 from analysis.table import Table, section_of
 
 TRANSFORMER = "Transformer"
-#: What the lines of a group have in common.
-ALIKE = ("protocol", "scale", "d_model", "context")
 
 
 def with_differences(table: Table, rows: Sequence[Row], plan: Plan | None) -> Table:
@@ -53,7 +52,7 @@ def _steps(rows: Sequence[Row], plan: Plan | None) -> dict[str, tuple[str, Estim
 def _transformers(lines: Sequence[Line], rows: Sequence[Row]) -> dict[str, tuple[str, Estimate]]:
     groups: dict[tuple[Any, ...], list[Line]] = {}
     for line in lines:
-        groups.setdefault(tuple(line.get(column) for column in ALIKE), []).append(line)
+        groups.setdefault(group_of(line), []).append(line)
     found: dict[str, tuple[str, Estimate]] = {}
     for group in groups.values():
         bases = [line for line in group if line.get("architecture") == TRANSFORMER]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
-from analysis.aggregate import COSTS, MIXED, Line, is_leaky
-from analysis.columns import MOST_OOD, ood_columns
+from analysis.aggregate import ALIKE, COSTS, MIXED, Line, group_of, is_leaky
+from analysis.columns import MOST_OOD, number, ood_columns
 from analysis.order import unnamed
 
+#: The two models that every study is about, and the reference that sees one token alone.
+MODELS = ("Transformer", "RetNet")
+LAST_TOKEN = "FFN only"
 #: ``train_ppl_of``: what a train perplexity is of.
 TRAIN_PPL_OF = {
     "slice": "the first tokens of train, as many as valid has",
@@ -18,10 +23,72 @@ TRAIN_PPL_OF = {
 
 def notes_of(lines: Sequence[Line]) -> list[str]:
     """One sentence or two each, in the order of what they spoil most."""
+    unlearned = learned(lines)
     return [
+        *([unlearned] if unlearned else []),
         *(*_runs(lines), *_leaky(lines), *_train(lines), *_tuned(lines), *_matched(lines)),
         *_differences(lines),
     ]
+
+
+def learned(lines: Sequence[Line]) -> str | None:
+    """A warning where the better of Transformer and RetNet (of leaky weights the perplexity under a
+    causal mask) is no better in valid perplexity than "FFN only", which sees the last token alone,
+    or than the corpus's bigram. None where there is nothing to warn of, or to compare with.
+
+    Lines of one protocol, scale, width and context are held against each other."""
+    groups: dict[tuple[Any, ...], list[Line]] = {}
+    for line in lines:
+        groups.setdefault(group_of(line), []).append(line)
+    found = {group: _unlearned(some) for group, some in groups.items()}
+    apart = [place for place in range(len(ALIKE)) if len({group[place] for group in found}) > 1]
+    sentences = []
+    for group, words in found.items():
+        where = ", ".join(f"{ALIKE[place].replace('_', ' ')} {group[place]}" for place in apart)
+        if words:
+            sentences.append(f"{where}: {words}" if where else words)
+    return " ".join(sentences) or None
+
+
+def _unlearned(lines: Sequence[Line]) -> str | None:
+    values = {name: value for name in MODELS if (value := _best(lines, name)) is not None}
+    alone = _best(lines, LAST_TOKEN)
+    bigrams = [line["bigram_valid_ppl"] for line in lines if _is_number(line.get("bigram_valid_ppl"))]
+    bigram: float | None = min(bigrams, default=None)
+    if not values or (alone is None and bigram is None):
+        return None
+    reached = min(values.values())
+    best = min(
+        [reached, *(value for line in lines if not line.get("reference") and (value := _counts(line)))]
+    )
+    has = f"the better of {' and '.join(MODELS)} has" if len(values) == 2 else f"{next(iter(values))} has"
+    others = [(LAST_TOKEN, alone), ("bigram", bigram)]
+    listed = ", ".join(f"{name} {number(value)}" for name, value in others if value is not None)
+    figures = f"{has} valid ppl {number(reached)}, {listed}"
+    if alone is not None and reached >= alone:
+        whose = "No model" if best >= alone else f"Neither {' nor '.join(MODELS)}"
+        return f"{whose} learned to use what stands before the last token: {figures}."
+    if bigram is None or reached < bigram:
+        return None
+    whose = "No model" if best >= bigram else f"Neither {' nor '.join(MODELS)}"
+    passed = f"{LAST_TOKEN} is passed, the bigram is not" if alone is not None else "the bigram is not passed"
+    return f"{whose} learned as much as counting pairs of tokens gives: {figures} ({passed})."
+
+
+def _best(lines: Sequence[Line], architecture: str) -> float | None:
+    """The least valid perplexity that counts of the architecture's lines."""
+    values = [_counts(line) for line in lines if line.get("architecture") == architecture]
+    return min((value for value in values if value is not None), default=None)
+
+
+def _counts(line: Line) -> float | None:
+    """The line's valid perplexity if it is finite, of leaky weights that under a causal mask."""
+    value: Any = line.get("valid_ppl_causal_eval" if is_leaky(line) else "valid_ppl")
+    return float(value) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _runs(lines: Sequence[Line]) -> list[str]:

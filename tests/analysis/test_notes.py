@@ -1,9 +1,19 @@
+import math
+
+import pytest
+
+from analysis.aggregate import lines_of
+from analysis.notes import learned
 from analysis.table import build
 from tests.analysis.rows import row, transformer, type_x
 
 
 def notes(*rows):
     return list(build("s", rows).notes)
+
+
+def ffn_only(valid, **columns):
+    return row("FFN only", layout="pattern", reference=True, valid_ppl=valid, **columns)
 
 
 def test_who_was_tuned_and_from_what():
@@ -25,7 +35,7 @@ def test_what_was_matched_to_what():
     found = notes(
         row(**matched, ffn=40),
         transformer(**matched, ffn=64),
-        row("FFN only", layout="pattern", reference=True, match="none", match_target=26_740_224, ffn=64),
+        ffn_only(50.0, match="none", match_target=26_740_224, ffn=64),
     )
     assert found[:2] == [
         "FFN width solved for the Transformer's train-forward MACs (26,740,224): "
@@ -60,3 +70,46 @@ def test_train_perplexities_of_different_text_are_told_apart():
     counted = row(**corrected)
     del counted["train_ppl"]
     assert not any("Train" in note for note in notes(transformer(**published), counted))
+
+
+USE = "learned to use what stands before the last token: the better of Transformer and RetNet has valid ppl"
+PAIRS = (
+    "learned as much as counting pairs of tokens gives: the better of Transformer and RetNet has valid ppl"
+)
+
+
+@pytest.mark.parametrize(
+    ("better", "alone", "bigram", "words"),
+    [
+        (54.0, 53.4, 35.1, f"No model {USE} 54.00, FFN only 53.40, bigram 35.10."),
+        (53.4, 53.4, None, f"No model {USE} 53.40, FFN only 53.40."),
+        (61.0, 60.5, 70.0, f"Neither Transformer nor RetNet {USE} 61.00, FFN only 60.50, bigram 70.00."),
+        (52.6, 53.4, 35.1, f"No model {PAIRS} 52.60, FFN only 53.40, bigram 35.10 "
+         "(FFN only is passed, the bigram is not)."),
+        (52.6, None, 35.1, f"No model {PAIRS} 52.60, bigram 35.10 (the bigram is not passed)."),
+        (61.0, None, 60.5, f"Neither Transformer nor RetNet {PAIRS} 61.00, bigram 60.50 "
+         "(the bigram is not passed)."),
+        (30.0, 53.4, 35.1, None),
+        (52.6, 53.4, None, None),
+        (52.6, None, None, None),
+    ],
+)  # fmt: skip
+def test_whether_anything_was_learned_from_context(better, alone, bigram, words):
+    counted = {"bigram_valid_ppl": bigram}
+    rows = [transformer(valid_ppl=better, **counted), row(valid_ppl=better + 3, **counted)]
+    rows += [ffn_only(alone, **counted)] if alone else []
+    rows.append(type_x("A", 3, valid_ppl=60.0, **counted))
+    assert learned(lines_of(rows)) == words
+    assert any(note == words for note in notes(*rows)) == (words is not None)
+
+
+def test_what_was_learned_of_leaky_diverged_and_several_protocols():
+    alone = ffn_only(50.0)
+    leaky = transformer(leaky=True, valid_ppl=2.0, valid_ppl_causal_eval=90.0)
+    found = learned(lines_of([leaky, alone]))
+    assert found.endswith("the last token: Transformer has valid ppl 90.00, FFN only 50.00, bigram 38.40.")
+    assert learned(lines_of([row(status="diverged@3", valid_ppl=math.inf), alone])) is None
+    other = {"protocol": "published"}
+    rows = [row(), alone, row(variant_hash="p", valid_ppl=70.0, **other)]
+    rows.append(ffn_only(60.0, variant_hash="q", **other))
+    assert learned(lines_of(rows)).startswith("protocol published: No model learned to use")
