@@ -59,6 +59,9 @@ class Settings:
     """How many seeds a variant gets, counted up from ``seed``; None: as the sweep says, else one."""
     retries: NonNegativeInt = 1
     """How often a trial whose worker died is tried again."""
+    keep: Literal["checkpoints", "rows"] = "checkpoints"
+    """What stays on disk of a run that has its row: ``rows`` removes the weights, twice those of a model
+    a run, with which it could be read again. A run that is stopped or fails keeps them in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: Limit = dataclasses.field(default_factory=Limit)
     match: Literal["none", "params", "macs"] = "none"

@@ -129,6 +129,7 @@ def _check_places(wanted: Wanted) -> None:
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):
         check_folder(written)
+    planfile.read(folder)
     check_reachable(storage_url(wanted.settings.storage, folder))
 
 
@@ -149,6 +150,7 @@ def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
         cache=cache_folder(settings.cache),
         device=places(settings).device,
         tracker=settings.tracker,
+        keep=settings.keep,
     )
 
 

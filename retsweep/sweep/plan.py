@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from retsweep.spec import RunSpec
 from retsweep.spec.evaluate import Evaluate
@@ -37,7 +37,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker process has to know. ``runs`` maps spec_hash to run."""
+    """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` as in Settings."""
 
     runs: Mapping[str, Planned]
     url: str
@@ -46,6 +46,7 @@ class Job:
     cache: Path
     device: str
     tracker: Any
+    keep: Literal["checkpoints", "rows"] = "checkpoints"
 
     @property
     def labels(self) -> dict[str, str]:

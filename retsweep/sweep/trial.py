@@ -21,6 +21,8 @@ from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import TrackedRun, Tracker
 
+#: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
+CHECKPOINTS = ("last.pt", "best.pt")
 STATUS_OK, STATUS_FAILED = "ok", "failed"
 
 
@@ -86,7 +88,8 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
             return
         if failure is None:
             study.complete(entry.trial, row)
-            (folder / "error.txt").unlink(missing_ok=True)
+            for name in ("error.txt", *(CHECKPOINTS if job.keep == "rows" else ())):
+                (folder / name).unlink(missing_ok=True)
         else:
             study.fail(entry.trial, row, row["error"])
             write_whole(folder / "error.txt", failure)

@@ -32,6 +32,7 @@ BAD = {
     "seed=one": "seed='one' is not accepted",
     "seeds=0": "seeds=0 is not accepted",
     "device=tpu": "device='tpu' is not accepted",
+    "keep=none": "keep='none' is not accepted; accepted: 'checkpoints' or 'rows'",
     "study=a/b": "study='a/b' is a folder name",
     "typo=1": "unknown key 'typo'; accepted: ",
     "+typo=1": "unknown key 'typo'; accepted: ",
