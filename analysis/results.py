@@ -28,6 +28,7 @@ from analysis.rows import PUBLISHED_ROWS, Row, TableError, csv_of, find_study, r
 
 RESULTS = Path("results")
 USAGE = "usage: python -m analysis.results STUDY NAME [--partial]"
+UNKNOWN = "not recorded (the study has no plan.json)"
 #: What an earlier publication of the same name may have left, beside files of these names.
 FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -160,18 +161,17 @@ def _curves(study: Path, rows: Sequence[Row]) -> list[tuple[Row, Curve]]:
 
 
 def environment(study: str, rows: Sequence[Row], plan: Mapping[str, Any], standing: Standing) -> str:
-    """What ran where, by which code: one "name: value" a line."""
-    said = plan.get("environment", {})
-    unknown = "not recorded (the study has no plan.json)"
+    """What ran where, by which code: one "name: value" a line; where machines differ (in Python, its
+    platform or packages) a line for each of them."""
+    environments = plan.get("environments") or [plan.get("environment", {})]
     lines = [
         f"study: {study}",
-        f"sweep: {plan.get('sweep') or unknown}",
+        f"sweep: {plan.get('sweep') or UNKNOWN}",
         f"runs: {standing.line}",
         f"variants: {len({row['variant_hash'] for row in rows})}",
         f"seeds: {' '.join(str(seed) for seed in sorted({row['seed'] for row in rows}))}",
         f"training time of all runs: {sum(row.get('seconds') or 0 for row in rows):,.0f} s",
-        f"python: {said.get('python', unknown)}",
-        f"platform: {said.get('platform', unknown)}",
+        *([] if len(environments) > 1 else _facts(environments[0])),
     ]
     for title, column in (
         ("device", "device"),
@@ -184,9 +184,20 @@ def environment(study: str, rows: Sequence[Row], plan: Mapping[str, Any], standi
     ):
         counts = Counter(str(row[column]) for row in rows if row.get(column) is not None)
         lines += [f"{title}: {value} ({count} runs)" for value, count in counts.items()]
-    packages = said.get("packages", {})
-    lines += [f"package: {name} {version}" for name, version in packages.items()]
+    if len(environments) == 1:
+        lines += [f"package: {name} {version}" for name, version in _packages(environments[0])]
+    for place, said in enumerate(environments if len(environments) > 1 else (), start=1):
+        packages = [f"{name} {version}" for name, version in _packages(said)]
+        lines.append(f"environment {place}: {', '.join([*_facts(said), *packages])}")
     return "\n".join(lines) + "\n"
+
+
+def _facts(said: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {said.get(name, UNKNOWN)}" for name in ("python", "platform")]
+
+
+def _packages(said: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return list(said.get("packages", {}).items())
 
 
 def commands(lines: Iterable[str]) -> str:

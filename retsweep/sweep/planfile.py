@@ -18,24 +18,36 @@ from typing import Any
 
 from filelock import FileLock
 
+from retsweep.spec import SpecError
 from retsweep.spec.identity import variant_hash
 from retsweep.sweep.files import write_whole
 from retsweep.sweep.plan import Planned
 
 NAME = "plan.json"
+#: What the file's keys hold: ``environment`` is where the last command ran, ``environments`` each once.
+KINDS: Mapping[str, type] = {
+    "sweep": str,
+    "commands": list,
+    "environment": dict,
+    "environments": list,
+    "seeds": list,
+    "members": list,
+}
 PACKAGES = ("retsweep", "torch", "numpy", "tokenizers", "datasets", "optuna", "hydra-core", "fvcore")
 
 
 def note(folder: Path, sweep: str, arguments: Sequence[str], planned: Mapping[str, Planned]) -> None:
-    """Adds a command and the members that it asks for to the study's plan.json."""
+    """Adds a command, the members that it asks for and where it ran to the study's plan.json. Raises
+    SpecError if the file is damaged."""
     path = folder / NAME
     with FileLock(folder / f".{NAME}.lock"):
-        before = _read(path)
-        mine = members(planned.values())
+        before = read(folder)
+        mine, here = members(planned.values()), environment()
         content = {
             "sweep": before.get("sweep", sweep),
             "commands": _each_once([*before.get("commands", ()), command(arguments)]),
-            "environment": environment(),
+            "environment": here,
+            "environments": _each_once([*_environments(before), here]),
             "seeds": sorted({*before.get("seeds", ()), *(one.spec.seed for one in planned.values())}),
             "members": _each_once([*mine, *before.get("members", ())]),
         }
@@ -59,7 +71,27 @@ def command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "retsweep", *shown])
 
 
+def read(folder: Path) -> dict[str, Any]:
+    """What the study's plan.json says; nothing if there is none. Raises SpecError if it is damaged:
+    what the file alone knows is not written over."""
+    path = folder / NAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no JSON"
+        raise SpecError(f"{path} cannot be read: {reason}; delete it to start a new one") from error
+    if not isinstance(found, dict):
+        raise SpecError(f"{path} is damaged: it is no mapping; delete it to start a new one")
+    for key, kind in KINDS.items():
+        if not isinstance(found.get(key, kind()), kind):
+            raise SpecError(f"{path} is damaged: {key!r} is no {kind.__name__}; delete it to start a new one")
+    return found
+
+
 def environment() -> dict[str, Any]:
+    """Where this process runs."""
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -74,11 +106,10 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError):
-        return {}
+def _environments(before: Mapping[str, Any]) -> list[Any]:
+    """Those of earlier commands; a file from before there was the list knows the last one only."""
+    known = [before["environment"]] if "environment" in before else []
+    return list(before.get("environments", known))
 
 
 def _each_once(items: Iterable[Any]) -> list[Any]:

@@ -146,6 +146,28 @@ def test_a_file_that_would_name_it_stops_the_publication(tmp_path, monkeypatch, 
     assert not (tmp_path / "results" / "s").exists()
 
 
+def test_what_it_ran_on_names_every_machine_that_differs(tmp_path, undrawn):
+    said, target = tmp_path / "results" / "s" / "environment.txt", tmp_path / "results" / "s"
+    folder = planned(finished(tmp_path / "s"))
+    publish(folder, target)
+    assert "\npython: 3.11.9\nplatform: Linux x86_64\n" in said.read_text()
+    assert said.read_text().endswith("package: torch 2.13.0\n")
+    one, other = (
+        {"python": python, "platform": "Linux x86_64", "packages": {"torch": torch}}
+        for python, torch in (("3.11.9", "2.13.0"), ("3.12.1", "2.12.0"))
+    )
+    planned(folder, environment=other, environments=[other])
+    publish(folder, target)
+    assert "\npython: 3.12.1\n" in said.read_text()
+    planned(folder, environment=other, environments=[one, other])
+    publish(folder, target)
+    assert "\npython: " not in said.read_text()
+    assert said.read_text().endswith(
+        "environment 1: python: 3.11.9, platform: Linux x86_64, torch 2.13.0\n"
+        "environment 2: python: 3.12.1, platform: Linux x86_64, torch 2.12.0\n"
+    )
+
+
 # ---- unfinished ------------------------------------------------------------------------------
 def test_an_unfinished_study_is_refused_and_says_so_where_it_is_published(tmp_path, undrawn):
     folder = planned(finished(tmp_path / "s"))
