@@ -51,6 +51,9 @@ class MsrSpec(LayerSpec):
     position: Position = "rotary"
     decay: Decay = "retnet"
     normalise_decay: bool = False
+    scale_scores: bool = True
+    """Whether scores are divided by sqrt(dk). The published code does not; behind the norm it hardly
+    matters, unless the branch starts so small that the norm's eps outweighs its variance."""
     value_expansion: PositiveInt = 1
     norm_affine: bool = True
     norm_eps: PositiveFloat = 1e-5
@@ -64,6 +67,7 @@ class MsrSpec(LayerSpec):
             "start": self.start,
             "decay": self.decay,
             "normalise_decay": self.normalise_decay,
+            "scale_scores": self.scale_scores,
             "value_expansion": self.value_expansion,
             "form": self.form,
         }
@@ -162,6 +166,7 @@ class Retention(Mixer):
         super().__init__()
         self.spec, self.heads, self.dk = spec, heads.heads, heads.head_dim
         self.dv = spec.value_expansion * heads.head_dim
+        self.divisor = math.sqrt(self.dk) if spec.scale_scores else 1.0
         self.log_gammas = log_gammas
         width = self.heads * self.dv
         self.qkvg = nn.Linear(heads.d_model, 2 * heads.width + 2 * width, bias=False)
@@ -210,7 +215,7 @@ class Retention(Mixer):
         q, k, v, g = self._project(x[:, None], start=state.position)
         q, k, v = (y.to(state.memory.dtype) for y in (q, k, v))
         memory = state.memory * self._powers(1, 2, like=q).mT + k.mT @ v
-        o = self._normalise_rows(q @ memory / math.sqrt(self.dk), state.position)
+        o = self._normalise_rows(q @ memory / self.divisor, state.position)
         return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1)
 
     def initial_state(
@@ -228,7 +233,7 @@ class Retention(Mixer):
         outputs = []
         for n in range(x.shape[1]):
             decays = torch.stack([gamma ** (n - m) for m in range(n + 1)], dim=1)  # (h, n+1)
-            scale = math.sqrt(self.dk)
+            scale = math.sqrt(self.dk) if self.spec.scale_scores else 1.0
             if self.spec.normalise_decay:
                 decays = decays / decays.sum(1, keepdim=True).sqrt()
             scores = naive_scores(self.spec.position, q[:, :, n], n, k[:, :, : n + 1])
@@ -257,7 +262,7 @@ class Retention(Mixer):
 
     # ---- retention ---------------------------------------------------------------------------
     def _retain(self, q: Tensor, k: Tensor, v: Tensor, normalise: bool = False) -> Tensor:
-        """(Q K^T * D) V / sqrt(dk). q, k: (..., time, dk), v: (..., time, dv), h the second axis."""
+        """(Q K^T * D) V / divisor. q, k: (..., time, dk), v: (..., time, dv), h the second axis."""
         decay = self._decay(q.shape[-2], normalise, like=q)
         decay = decay.view(self.heads, *(1,) * (q.ndim - 4), *decay.shape[1:])
         scores = q @ k.mT
@@ -269,7 +274,7 @@ class Retention(Mixer):
         results: (batch, h, chunks B, dv) and the memory after them."""
         q, k, v = (y.reshape(*y.shape[:2], -1, size, y.shape[-1]) for y in (q, k, v))
         inner = self._retain(*self.positions.fade(q, k), v)
-        since = self._powers(1, size + 1, like=q)[:, None] / math.sqrt(self.dk)  # (h, 1, B, dk or 1)
+        since = self._powers(1, size + 1, like=q)[:, None] / self.divisor  # (h, 1, B, dk or 1)
         until = self._powers(0, size, like=q)[:, None].flip(2)
         across = self._powers(size, size + 1, like=q).mT  # (h, dk or 1, 1)
         written = ((k * until).mT @ v.to(memory.dtype)).to(memory.dtype)  # (batch, h, chunks, dk, dv)
@@ -291,8 +296,8 @@ class Retention(Mixer):
         return torch.tensor(self.log_gammas, dtype=torch.float64, device="cpu")
 
     def _scaled_decays(self, length: int, normalise: bool) -> Tensor:
-        """D / sqrt(dk), its rows normalised if asked: (h, length, length)."""
-        decay = decay_matrix(self._log_gamma(), length) / math.sqrt(self.dk)
+        """D / divisor, its rows normalised if asked: (h, length, length)."""
+        decay = decay_matrix(self._log_gamma(), length) / self.divisor
         return decay * row_sums(self._log_gamma(), length).rsqrt().T[:, :, None] if normalise else decay
 
     def _lambda_powers(self, low: int, high: int) -> Tensor:

@@ -3,8 +3,9 @@
 A block maps keys to a value, a list (each member in turn) or ``{from, below}`` (counting up); the
 product of its keys is its variants. ``as`` says in words what a block's variants are (``{ladder:
 published, step: causal mask}``); it changes no run and stands in the study's plan.json. With
-``across`` every variant is combined with every variant of those blocks. The command line wins: a
-key that it gives is taken away, and a group's choice with all that is below it.
+``across`` every variant is combined with every variant of those blocks. The command line wins: a key
+that it gives is taken away, and from a block that chooses a group otherwise also all that is below the
+group. Not from a block with words, though: what it says would no longer be so.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ class Variant:
         return Variant(values, self.reference, {**other.said, **self.said})
 
 
-def variants(section: Mapping[str, Any], taken: set[str]) -> list[Variant]:
-    """Every variant of a sweep's section, references last. ``taken``: the keys that the command
-    line speaks about. Raises SpecError."""
+def variants(section: Mapping[str, Any], taken: Mapping[str, str]) -> list[Variant]:
+    """Every variant of a sweep's section, references last. ``taken``: what the command line gives, by
+    key. Raises SpecError."""
     if not isinstance(section, Mapping):
         raise SpecError(
             f"sweep={section!r} is not a sweep; known: {', '.join(choices('sweep'))} (+sweep=NAME)"
@@ -73,25 +74,33 @@ def is_group(key: str) -> bool:
     return "." not in key and bool(choices(key))
 
 
-def _blocks(section: Mapping[str, Any], part: str, taken: set[str]) -> Iterator[Variant]:
+def _blocks(section: Mapping[str, Any], part: str, taken: Mapping[str, str]) -> Iterator[Variant]:
     for block in section.get(part) or ():
         if not isinstance(block, Mapping):
             raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
         said = block.get(WORDS, {})
         if not isinstance(said, Mapping) or not all(isinstance(word, str) for word in said.values()):
             raise SpecError(f"sweep.{part}: as={said!r} is not accepted; accepted: names with words")
-        kept = {
-            str(key): _values(str(key), value)
-            for key, value in block.items()
-            if key != WORDS and not _is_taken(str(key), taken)
-        }
+        own = {str(key): value for key, value in block.items() if key != WORDS}
+        lost = [key for key in own if _is_taken(key, own, taken)]
+        if said and lost:
+            words = ", ".join(said.values())
+            raise SpecError(
+                f"{' and '.join(lost)}: the sweep's {words!r} is about it, so the command line cannot give it; "
+                "accepted: the other keys, or a sweep of one's own"
+            )
+        kept = {key: _values(key, value) for key, value in own.items() if key not in lost}
         for values in product(*kept.values()):
             yield Variant(tuple(zip(kept, values, strict=True)), False, dict(said))
 
 
-def _is_taken(key: str, taken: set[str]) -> bool:
-    """Whether the command line speaks about ``key`` or about a group that it is part of."""
-    return key in taken or any(key.startswith(f"{group}.") for group in taken if is_group(group))
+def _is_taken(key: str, block: Mapping[str, Any], taken: Mapping[str, str]) -> bool:
+    """Whether the command line speaks about ``key``, or chooses a group otherwise than ``block`` does
+    whose options ``key`` is one of."""
+    group = key.partition(".")[0]
+    if key in taken:
+        return str(block[key]) != taken[key]
+    return group in taken and is_group(group) and group in block and str(block[group]) != taken[group]
 
 
 def _values(key: str, value: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from retsweep.spec import RunSpec, Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import run_sections, set_values, without_sweep
-from retsweep.spec.load import load, load_resolved, resolve, sweep_section
+from retsweep.spec.load import load_resolved, resolve, sweep_section
 from retsweep.sweep import blocks
 from retsweep.sweep.blocks import Variant, is_group, key_of
 from retsweep.sweep.match import matched
@@ -62,7 +62,7 @@ def wanted_from(config: Any, overrides: Sequence[str]) -> Wanted:
     section = sweep_section(config)
     if section is None:
         one, settings = _load(Variant(()), resolve(config))
-        study = settings.study or _study_name("single", one.spec, settings)
+        study = settings.study or _study_name("single", [one.spec], settings)
         return Wanted(_seeded([one], settings.seeds or 1), settings, study)
     return _sweep(config, section, list(overrides))
 
@@ -78,7 +78,8 @@ def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wan
     composer = _Composer(config, overrides)
     loaded: list[Loaded] = []
     settings: Settings | None = None
-    for variant in blocks.variants(section, {key_of(override) for override in overrides}):
+    given = {key_of(override): override.partition("=")[2] for override in overrides}
+    for variant in blocks.variants(section, given):
         try:
             one, settings = _load(variant, composer.tree(variant))
         except SpecError as error:
@@ -89,7 +90,7 @@ def _sweep(config: Any, section: Mapping[str, Any], overrides: list[str]) -> Wan
     # Seeds are for what is random: a count is the same with each.
     suggested = blocks.seeds(section) if loaded[0].spec.task.reads_data else 1
     name = str(section.get("name", "sweep"))
-    study = settings.study or _study_name(name, load(config)[0], settings)
+    study = settings.study or _study_name(name, [one.spec for one in loaded], settings)
     return Wanted(_seeded(loaded, settings.seeds or suggested), settings, study, name)
 
 
@@ -153,8 +154,10 @@ def _apart(one: Loaded, name: str, names: Sequence[str], loaded: Sequence[Loaded
     return f" ({', '.join(f'{key}={own[key]}' for key in differing)})" if differing else ""
 
 
-def _study_name(sweep: str, spec: RunSpec, settings: Settings) -> str:
-    """Matched and tuned runs get studies of their own: no table mixes them with others unasked."""
-    name = f"{sweep}-{spec.task.name}-{spec.scale.name}-{spec.protocol.name}"
-    matching = "" if settings.match == "none" else f"-match_{settings.match}"
-    return f"{name}{matching}{'' if settings.tune.learning_rate is None else '-tuned'}"
+def _study_name(sweep: str, specs: Sequence[RunSpec], settings: Settings) -> str:
+    """The sweep, and what all its runs share of task, scale and protocol. Matched and tuned runs get
+    studies of their own: no table mixes them with others unasked."""
+    labels = [(spec.task.name, spec.scale.name, spec.protocol.name) for spec in specs]
+    shared = [names[0] for names in zip(*labels, strict=True) if len(set(names)) == 1]
+    matching = [] if settings.match == "none" else [f"match_{settings.match}"]
+    return "-".join([sweep, *shared, *matching, *([] if settings.tune.learning_rate is None else ["tuned"])])

@@ -44,9 +44,8 @@ def test_a_sweep_may_set_the_scale_and_the_command_line_wins() -> None:
 def test_the_command_line_takes_a_key_away_from_the_sweep() -> None:
     found = wanted(["+sweep=ar_ratio", "scale=tiny", "layout.attention=3", "layout=type_b", *TOY])
     assert set(patterns(found)) == {("type_b", "RAAA")}
-    assert set(patterns(wanted(["+sweep=ar_ratio", "scale=tiny", "layout=type_b", *TOY]))) == {
-        ("type_b", "RRAA")
-    }
+    of_b = {("type_b", "RRRA"), ("type_b", "RRAA"), ("type_b", "RAAA")}
+    assert set(patterns(wanted(["+sweep=ar_ratio", "scale=tiny", "layout=type_b", *TOY]))) == of_b
     assert len(identify(found.runs, None)) == 1  # type: ignore[arg-type]  # no data, no cache
 
 
@@ -115,3 +114,59 @@ def test_a_sweep_that_does_not_exist() -> None:
 @pytest.mark.parametrize(("override", "key"), [("a.b=1", "a.b"), ("++a=b=c", "a"), ("~task", "task")])
 def test_the_key_of_an_override(override: str, key: str) -> None:
     assert key_of(override) == key
+
+
+def test_a_scale_on_the_command_line_leaves_the_sweep_what_it_varies() -> None:
+    found = wanted(["+sweep=scaling", "scale=paper", *TOY])
+    assert {run.spec.scale.d_model for run in found.runs} == {256, 512, 768}
+    assert len(found.runs) == len(wanted(["+sweep=scaling", *TOY]).runs) == 18
+    steps = {
+        (run.spec.scale.context, run.spec.protocol.batch)
+        for run in wanted(["+sweep=context", "scale=paper", "protocol=published", *TOY]).runs
+    }
+    assert steps == {(127, 32), (255, 16), (511, 8)}
+
+
+@pytest.mark.parametrize(
+    "override", ["protocol=published", "protocol.warmup=0.1", "layer.attention.mask=leaky"]
+)
+def test_what_a_step_is_called_after_cannot_be_taken_from_it(override: str) -> None:
+    with pytest.raises(SpecError, match="is about it, so the command line cannot give it"):
+        wanted(["+sweep=defects", override, *TOY])
+
+
+def test_a_study_is_named_by_what_its_runs_share() -> None:
+    assert wanted(["+sweep=defects", *TOY]).study == "defects-toy-small"
+    assert wanted(["+sweep=divergence", *TOY]).study == "divergence-toy-small-published"
+
+
+@pytest.mark.parametrize("ladder", ["published", "corrected"])
+def test_all_steps_of_a_ladder_together_are_the_other_protocol(ladder: str) -> None:
+    """Precision and the final norm are on neither side; lengths are equal in steps."""
+    from retsweep.spec.compose import compose
+    from retsweep.spec.configs import set_values
+    from retsweep.spec.load import resolve, sweep_section
+
+    other = {"published": "corrected", "corrected": "published"}[ladder]
+    section = sweep_section(compose(["+sweep=defects"]))
+    read = {key: value for key, value in section["across"][0].items() if key.startswith("protocol.")}
+    everything = dict(read)
+    for block in section["variants"]:
+        if block["as"]["ladder"] == ladder and block["as"]["step"] not in (
+            "final LayerNorm",
+            "bf16",
+            "all repaired",
+        ):
+            everything |= {key: value for key, value in block.items() if key not in ("as", "protocol")}
+    trees = []
+    for protocol, values in ((ladder, everything), (other, read)):
+        config = compose([f"protocol={protocol}"])
+        set_values(config, values)
+        tree = resolve(config)
+        length = {
+            key: tree["protocol"].pop(key) for key in ("steps", "epochs", "name", "final_learning_rate")
+        }
+        batches = (tree["protocol"]["train_chunks"] or 0) // tree["protocol"]["batch"]
+        assert (length["steps"] or length["epochs"] * batches) == tree["budget"]["steps"]
+        trees.append({part: tree[part] for part in ("layer", "model", "protocol")})
+    assert trees[0] == trees[1]
