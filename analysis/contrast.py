@@ -6,7 +6,10 @@ A file is a list. Each entry compares the mean of some variants with that of oth
       quantity: valid nll            # one that analysis.inference knows, or an exact cost: macs_..., params
       left: {called: Type A, of: [Type A 1:11, Type A 2:10]}
       right: {called: Type B, of: [Type B 1:11, Type B 2:10]}
-      within: {ladder: published}    # optional: which variants the model is fitted to
+      within: {ladder: published}    # optional: which variants the model is fitted to,
+      without: {step: all repaired}  # but for these
+
+A list in ``within`` and ``without`` stands for any of its values.
 
 A variant is given by its architecture or by columns and words of the sweep, ``{ladder: published,
 step: as it is, architecture: RetNet}``; ``share`` is attention's share of the heads. Each must be
@@ -17,7 +20,7 @@ one variant may be written as it is, ``left: [Transformer]``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,13 @@ class Contrast:
     left: Side
     right: Side
     within: Selector
+    without: Selector = field(default_factory=dict)
+
+    @property
+    def among(self) -> str:
+        """In words which variants the model is fitted to: "published; not all repaired"."""
+        chosen = [_listed(value) for value in self.within.values()]
+        return "; ".join([*chosen, *(f"not {_listed(value)}" for value in self.without.values())])
 
     @property
     def exact(self) -> bool:
@@ -83,14 +93,14 @@ def read_contrasts(path: Path) -> list[Contrast]:
 
 
 def _contrast(entry: Mapping[str, Any]) -> Contrast:
-    unknown = set(entry) - {"name", "quantity", "left", "right", "within"}
+    unknown = set(entry) - {"name", "quantity", "left", "right", "within", "without"}
     if unknown:
         raise ValueError(f"unknown {', '.join(sorted(unknown))} in {entry.get('name')!r}")
     quantity = entry["quantity"]
     if quantity not in QUANTITIES and not quantity.startswith(EXACT):
         raise ValueError(f"unknown quantity {quantity!r}; known: {', '.join((*QUANTITIES, *EXACT))}")
-    within = _selector(entry.get("within", {}))
-    return Contrast(entry["name"], quantity, _side(entry["left"]), _side(entry["right"]), within)
+    within, without = (_selector(entry.get(key, {})) for key in ("within", "without"))
+    return Contrast(entry["name"], quantity, _side(entry["left"]), _side(entry["right"]), within, without)
 
 
 def _side(content: Any) -> Side:
@@ -123,16 +133,22 @@ def weights(side: Side, lines: Sequence[Line], plan: Plan | None) -> dict[str, f
     return found
 
 
-def select(selector: Selector, lines: Sequence[Line], plan: Plan | None) -> list[str]:
-    """The variants (by hash) that fit, each once."""
-    asked = {key: value for key, value in selector.items() if key != "all"}
+def select(
+    selector: Selector, lines: Sequence[Line], plan: Plan | None, without: Selector | None = None
+) -> list[str]:
+    """The variants (by hash) that fit in some place of theirs, but for those that fit ``without``
+    there; each once."""
     fit = [
         line["variant_hash"]
         for line in lines
         for facts in _facts(line, plan)
-        if all(_equal(facts.get(key), value) for key, value in asked.items())
+        if _fits(facts, selector) and not (without and _fits(facts, without))
     ]
     return list(dict.fromkeys(fit))
+
+
+def _fits(facts: Mapping[str, Any], selector: Selector) -> bool:
+    return all(_equal(facts.get(key), value) for key, value in selector.items() if key != "all")
 
 
 def _facts(line: Line, plan: Plan | None) -> Iterator[Mapping[str, Any]]:
@@ -145,9 +161,15 @@ def _facts(line: Line, plan: Plan | None) -> Iterator[Mapping[str, Any]]:
 
 
 def _equal(fact: Any, value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_equal(fact, one) for one in value)
     if isinstance(value, float) and isinstance(fact, (int, float)):
         return abs(fact - value) < 1e-9
     return bool(fact == value)
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _words(selector: Selector) -> str:

@@ -116,9 +116,9 @@ class _Bench:
         return replace(blank, estimate=estimate, nats=estimate.nats, remark=self.leaky((*left, *right)))
 
     def model(self, contrast: Contrast) -> Model | NoInference:
-        key = (contrast.quantity, ", ".join(map(str, contrast.within.values())))
+        key = (contrast.quantity, contrast.among)
         if key not in self.models:
-            variants = select(contrast.within, self.lines, self.plan)
+            variants = select(contrast.within, self.lines, self.plan, contrast.without)
             rows = [row for row in self.rows if row["variant_hash"] in variants]
             self.models[key] = _fit(rows, contrast.quantity)
         return self.models[key]

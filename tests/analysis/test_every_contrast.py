@@ -6,8 +6,10 @@ import math
 
 import pytest
 
-from analysis.contrast import FOLDER
+from analysis.aggregate import lines_of
+from analysis.contrast import FOLDER, read_contrasts, select
 from analysis.ladder import ladder
+from analysis.order import put_in_order
 from analysis.plan import Member, Plan
 from analysis.verdicts import judge
 from retsweep.sweep.plan import identify
@@ -61,3 +63,21 @@ def test_every_step_of_a_ladder_has_a_base_and_a_difference(name):
         assert (step.estimate is None) == same, (place, step.why)
         assert sum(one.is_base and one.ladder == step.ladder and one.architecture == step.architecture
                    for one in steps) == 1, place  # fmt: skip
+
+
+def test_no_contrast_of_a_ladder_takes_its_spread_from_runs_that_scatter_otherwise():
+    rows, plan = carried_out("defects")
+    lines = put_in_order(lines_of(rows), plan)
+    said = {(one.variant_hash, one.said["ladder"], one.said["step"]) for one in plan.members}
+    label = {line["variant_hash"]: line["architecture"] for line in lines}
+    for one in read_contrasts(FOLDER / "defects.yaml"):
+        fitted = set(select(one.within, lines, plan, one.without))
+        (ladder_of,) = {selector["ladder"] for side in (one.left, one.right) for selector in side.of}
+        compared = {selector["architecture"] for side in (one.left, one.right) for selector in side.of}
+        assert fitted <= {variant for variant, ladder_, _ in said if ladder_ == ladder_of}, one.name
+        assert compared <= {label[variant] for variant in fitted}, one.name
+        others = {label[variant] for variant in fitted} - compared
+        assert not any(name == "RetNet" or name.startswith("Type C") for name in others), one.name
+        if ladder_of == "published":
+            repaired = {variant for variant, _, step in said if step == "all repaired"}
+            assert not fitted & repaired, one.name

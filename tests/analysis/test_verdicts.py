@@ -215,6 +215,26 @@ def test_the_longest_name_decides_where_there_is_no_plan(tmp_path, monkeypatch):
     assert file_of("other", Plan("ar", (), {}, ())).stem == "ar"
 
 
+def test_what_a_model_is_fitted_to_is_chosen_by_lists_and_exceptions():
+    rows = [type_x("A", k, variant_hash=f"A{k}") for k in (3, 6, 9)]
+    members = [Member(f"A{k}", {"ladder": "published", "step": "as it is"}) for k in (3, 6)]
+    members += [Member("A9", {"ladder": "published", "step": "all repaired"})]
+    members += [Member("A9", {"ladder": "corrected", "step": "as it is"})]
+    plan = Plan("defects", (), {}, tuple(members))
+    lines = put_in_order(lines_of(rows), plan)
+    two = {"architecture": ["Type A 3:9", "Type A 9:3"]}
+    repaired = {"step": ["all repaired", "bf16"]}
+    assert contrast.select(two, lines, plan) == ["A3", "A9"]
+    published = {"ladder": "published", **two}
+    assert contrast.select(published, lines, plan) == ["A3", "A9"]
+    assert contrast.select(published, lines, plan, repaired) == ["A3"]
+    # the same variant has another place, in which nothing is against it
+    assert contrast.select({"ladder": "corrected"}, lines, plan, repaired) == ["A9"]
+    one = contrast._side(["Type A 3:9"])
+    among = contrast.Contrast("x", "valid nll", one, one, published, repaired).among
+    assert among == "published; Type A 3:9, Type A 9:3; not all repaired, bf16"
+
+
 def side(*selectors):
     return contrast.Side("x", tuple(contrast._selector(one) for one in selectors))
 
