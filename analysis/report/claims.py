@@ -20,7 +20,9 @@ CAVEAT = (
     "of training of its study, and of no other. Intervals are of 95 %, seeds as blocks and the variance "
     "pooled over models. Where a question was named before the runs (see the contrasts), its verdict is the "
     "one after Holm's correction; the others stand each for itself. “Not resolved” means that these seeds "
-    "could not have told, not that there is no difference."
+    "could not have told, not that there is no difference. “Not established” is said where the runs cannot "
+    "speak to the claim at all: one run a model, a named contrast without its runs, or models that are no "
+    "better than one that sees the last token alone (FFN only) and so did not learn to mix."
 )
 
 
@@ -63,9 +65,9 @@ def claims(studies: Sequence[Study]) -> Part:
     return Part("claims", "Which claims survive", (table, Words((CAVEAT,), quiet=True)))
 
 
-def _trained(studies: Sequence[Study], protocol: str, rule: Callable[[Plain], Said | None]) -> Cell:
+def _trained(studies: Sequence[Study], protocol: str, rule: Callable[[Plain], Sequence[Said]]) -> Cell:
     """What ``rule`` says of every study under ``protocol``."""
-    found = [(each.study.name, said) for each in plain(studies, protocol) if (said := rule(each))]
+    found = [(each.study.name, said) for each in plain(studies, protocol) for said in rule(each)]
     return _cell(found, len(studies))
 
 
