@@ -81,7 +81,7 @@ def train(
                 run.advance()
                 if validate is not None and run.validation_due:
                     run.validate(validate)
-                run.write_line()
+                run.write_lines()
                 if run.checkpoint_due:
                     run.save()
                 progress(run.state.step, steps)
@@ -122,7 +122,8 @@ class _Run:
         self.log_every = log_every(steps)
         self.look_every = LOOK_EVERY.get(device.type, 1)
         self.first = True
-        self.line: dict[str, Any] | None = None
+        self.begun: list[dict[str, Any]] = []
+        self.looked_seconds = self.state.seconds
         self.best: dict[str, Any] | None = None
         self.saved_seconds, self.save_cost = self.state.seconds, 0.0
         # A run that is over has all of its lines; the one of a divergence is a step ahead of the state.
@@ -183,12 +184,7 @@ class _Run:
         return inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
 
     def look_due(self, step: int) -> bool:
-        periods = (
-            self.look_every,
-            self.log_every,
-            self.protocol.evaluation.every,
-            self.protocol.checkpoint_every,
-        )
+        periods = (self.look_every, self.protocol.evaluation.every, self.protocol.checkpoint_every)
         return self.first or step == self.steps or any(period and step % period == 0 for period in periods)
 
     def look(self) -> None:
@@ -202,11 +198,15 @@ class _Run:
             self.first = False
             self.state.first_tokens += counts[0]
             self.state.first_seconds += self.state.seconds - self.saved_seconds
-        for loss, count in zip(losses, counts, strict=True):
+        a_step = (self.state.seconds - self.looked_seconds) / max(1, len(losses))
+        for left, loss, count in zip(reversed(range(len(losses))), losses, counts, strict=True):
             if self.state.status == "running":
-                self.observe(loss, count)
+                self.observe(loss, count, self.state.seconds - left * a_step)
+        self.looked_seconds = self.state.seconds
 
-    def observe(self, loss: float, tokens: int) -> None:
+    def observe(self, loss: float, tokens: int, seconds: float) -> None:
+        """One step's loss, in order. ``seconds`` of training by then: the steps between two looks count
+        alike, since only at a look it is known what the device has done."""
         state, step = self.state, self.state.step + 1
         diverged = self.watch.diverged(step, loss)
         state.above, state.fell = self.watch.above, self.watch.fell
@@ -218,27 +218,28 @@ class _Run:
             state.line_sum += loss
             state.line_count += 1
         if diverged or step == self.steps or step % self.log_every == 0 or self.validates_at(step):
-            self.begin_line(step)
+            self.begin_line(step, seconds)
 
     # ---- what is written ---------------------------------------------------------------------
-    def begin_line(self, step: int) -> None:
+    def begin_line(self, step: int, seconds: float) -> None:
         """A line: the mean loss since the line before, absent if no loss was a number."""
         state = self.state
-        self.line = {"step": step}
+        line: dict[str, Any] = {"step": step}
         if state.line_count:
-            self.line["loss"] = state.line_sum / state.line_count
-        self.line["learning_rate"] = learning_rate(self.protocol, step, self.steps)
-        self.line |= {"tokens": state.tokens, "seconds": round(state.seconds, 3)}
+            line["loss"] = state.line_sum / state.line_count
+        line["learning_rate"] = learning_rate(self.protocol, step, self.steps)
+        line |= {"tokens": state.tokens, "seconds": round(seconds, 3)}
         if state.status != "running":
-            self.line["status"] = state.status
+            line["status"] = state.status
+        self.begun.append(line)
         state.line_sum, state.line_count = 0.0, 0
 
-    def write_line(self) -> None:
-        """Writes the line that a look began, if it began one (never two: see ``look_due``)."""
-        if self.line is not None:
-            self.lines.write(self.line)
-            self.tell(self.line)
-            self.line = None
+    def write_lines(self) -> None:
+        """Writes the lines that a look began: none, one, or on a GPU those of all its steps."""
+        for line in self.begun:
+            self.lines.write(line)
+            self.tell(line)
+        self.begun.clear()
 
     def validate(self, validate: Validate) -> None:
         """Asks for the validation loss and keeps the weights if they are the best so far: for the next
@@ -246,8 +247,8 @@ class _Run:
         loss, step = validate(self.model), self.state.step
         self.model.train()
         finite = math.isfinite(loss)
-        if self.line is not None:
-            self.line["valid_loss"] = loss if finite else None
+        # The last line begun is of this step, with which a look ends: see ``look_due``, ``observe``.
+        self.begun[-1]["valid_loss"] = loss if finite else None
         best = self.state.best_loss
         if finite and (best is None or loss < best):
             self.state.best_loss, self.state.best_step = loss, step
@@ -288,7 +289,7 @@ class _Run:
     def leave(self) -> None:
         """Saves and raises Interrupted, unless the last losses show that the run is over."""
         self.look()
-        self.write_line()
+        self.write_lines()
         if not self.over:
             self.save()
             raise Interrupted(f"stopped after step {self.state.step} of {self.steps}")

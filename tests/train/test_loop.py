@@ -222,7 +222,7 @@ def test_an_ordinary_run_warns_of_nothing(tmp_path):
 def test_no_step_waits_for_its_numbers(tmp_path, monkeypatch, changes):
     """Between looks nothing is fetched from the device, so that a GPU never runs dry."""
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 8)
-    monkeypatch.setattr(loop, "log_every", lambda steps: 8)
+    monkeypatch.setattr(loop, "log_every", lambda steps: 3)
     fetched, steps = [], []
     settings = protocol(steps=33, **changes)
     advance = loop._Run.advance

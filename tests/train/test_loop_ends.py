@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,6 @@ def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(
     tmp_path, monkeypatch, stops, changes, look_every
 ):
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", look_every)  # 16 as on a GPU: stops are between looks
-    monkeypatch.setattr(loop, "log_every", lambda steps: look_every)
     settings = protocol(**changes)
     arguments = {"protocol": settings, "validate": valid_loss, "batches": of_a_corpus(settings)}
     unbroken, model = run(tmp_path / "unbroken", **arguments)
@@ -136,12 +137,26 @@ def test_a_divergence_before_the_first_checkpoint_leaves_no_weights(tmp_path):
 
 
 def test_how_often_losses_are_looked_at_changes_no_number(tmp_path, monkeypatch):
-    one, model = run(tmp_path / "one", steps=650)
+    validated = {"protocol": protocol(every=100), "validate": valid_loss, "steps": 650}
+    one, model = run(tmp_path / "one", **validated)
     monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 16)
-    other, same = run(tmp_path / "other", steps=650)
+    other, same = run(tmp_path / "other", **validated)
     assert numbers(one) == numbers(other)
     assert same_weights(model, same)
     assert without_clock(tmp_path / "one") == without_clock(tmp_path / "other")
+
+
+def test_lines_of_one_look_share_the_seconds_since_the_look_before(tmp_path, monkeypatch):
+    monkeypatch.setitem(loop.LOOK_EVERY, "cpu", 16)
+    outcome, _ = run(tmp_path)
+    seconds = [line["seconds"] for line in lines(tmp_path)]
+    assert len(seconds) == 40
+    assert seconds[-1] == round(outcome.seconds, 3)
+    looks = [0, 15, 31, 39]  # after steps 1, 16, 32, 40
+    for before, after in itertools.pairwise(looks):
+        steps = after - before
+        between = [seconds[before] + (seconds[after] - seconds[before]) * i / steps for i in range(steps + 1)]
+        assert seconds[before : after + 1] == pytest.approx(between, abs=0.0021)
 
 
 def test_a_run_that_stays_far_above_the_unigram_line_is_over(tmp_path):
