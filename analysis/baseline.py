@@ -13,7 +13,7 @@ from typing import Any
 from analysis.aggregate import Line, is_leaky
 from analysis.aggregate import group_of as group_of
 from analysis.inference import Estimate, differences
-from analysis.ladder import BASE, ladder
+from analysis.ladder import BASE, Step, ladder, spreads
 from analysis.plan import Plan
 from analysis.render import Section
 from analysis.rows import Row
@@ -28,19 +28,20 @@ def with_differences(table: Table, rows: Sequence[Row], plan: Plan | None) -> Ta
     ``_resolved`` of lines whose runs give an estimate; the table itself if none does.
 
     Leaky runs count with their weights under a causal mask."""
-    found = _steps(rows, plan) or _transformers(table.lines, rows)
+    steps = ladder(rows, plan)
+    found = _steps(steps) or _transformers(table.lines, rows)
     if not found:
         return table
     lines = [line | _columns(*found[line["variant_hash"]]) if line["variant_hash"] in found else line
              for line in table.lines]  # fmt: skip
     section: Section = section_of(lines)
-    return replace(table, lines=tuple(lines), sections=(section,), notes=(*table.notes, _note(lines)))
+    notes = (*table.notes, _note(lines), *spreads(steps))
+    return replace(table, lines=tuple(lines), sections=(section,), notes=notes)
 
 
-def _steps(rows: Sequence[Row], plan: Plan | None) -> dict[str, tuple[str, Estimate]]:
+def _steps(steps: Sequence[Step]) -> dict[str, tuple[str, Estimate]]:
     """Of a ladder: what each variant is held against, and the difference. A variant that is a base
     of one ladder is held against nothing in another."""
-    steps = ladder(rows, plan)
     bases = {step.variant_hash for step in steps if step.is_base}
     return {
         step.variant_hash: (BASE, step.estimate)
@@ -80,6 +81,7 @@ def _columns(against: str, estimate: Estimate) -> Line:
 
 
 def _note(lines: Sequence[Line]) -> str:
+    many = sum(line.get("against_percent") is not None for line in lines)
     in_ladder = any(line.get("against") == BASE for line in lines)
     what = "the same model as it is" if in_ladder else "the Transformer"
     leaky = ", of leaky weights under a causal mask" if any(map(is_leaky, lines)) else ""
@@ -87,5 +89,7 @@ def _note(lines: Sequence[Line]) -> str:
         f"Against {what}: the difference in valid perplexity{leaky}, with its 95 % interval (each for "
         "itself; seeds as blocks, the residual variance pooled over variants). Not resolved: the interval "
         "includes zero; in brackets the smallest difference that these seeds could have shown (two-sided "
-        "5 %, power 80 %)."
+        "5 %, power 80 %). "
+        f"These intervals are many ({many}) and not adjusted for it: by chance alone about one in twenty "
+        "leaves out zero. Only contrasts named before the runs are judged."
     )

@@ -2,7 +2,9 @@
 
 Every model of a ladder is fitted by itself, all its steps together: the spread between seeds is
 pooled over its steps, not over models, since a leaky Transformer evaluated under a causal mask
-scatters unlike a RetNet. With 12 steps of three seeds that leaves 22 degrees of freedom.
+scatters unlike a RetNet. "All repaired" is the other protocol and sets no other step's variance: it
+is judged by a fit of its own, with the base and all steps in it. With 11 steps of three seeds that
+leaves 20 degrees of freedom. :func:`spreads` says how much of the variance leaky steps bring.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from analysis.plan import Plan
 from analysis.rows import Row
 
 BASE = "as it is"
+#: The step that is the other protocol: it scatters as that does.
+OTHER = "all repaired"
 #: Columns in which models of one architecture may differ that climb the same ladder ...
 APART = ("hybrid_form", "mixer", "d_model", "context")
 #: ... and, where that leaves several bases (some sweeps vary it on purpose), the last one.
@@ -29,7 +33,8 @@ class Step:
     """One step of one model. ``estimate`` is the step minus its base in nats, where runs are leaky
     of their weights under a causal mask; ``as_trained`` is the same difference with the leaky
     perplexities as they are (no likelihoods), and None where none is leaky. ``why`` says in words
-    what stands in the way of an estimate, ``remark`` what a reader must know of it."""
+    what stands in the way of an estimate, ``remark`` what a reader must know of it; ``share`` is
+    what part of the residual variance behind its model's estimates the step brings."""
 
     ladder: str
     step: str
@@ -43,6 +48,7 @@ class Step:
     why: str = ""
     as_trained: Estimate | None = None
     remark: str = ""
+    share: float | None = None
 
 
 def ladder(rows: Sequence[Row], plan: Plan | None, quantity: str = "valid nll") -> list[Step]:
@@ -100,10 +106,49 @@ def _models(steps: list[Step]) -> list[list[int]]:
 def _climb(steps: Sequence[Step], rows: Sequence[Row], quantity: str) -> list[Step]:
     """The steps of one model, each against the base among them."""
     base = next((step for step in steps if step.is_base), None)
-    own = [row for row in rows if row["variant_hash"] in {step.variant_hash for step in steps}]
-    counted = _Judge.of(own, quantity, "causal mask")
-    trained = _Judge.of(own, quantity, "as trained") if any(step.leaky for step in steps) else None
-    return [_against(step, base, counted, trained) for step in steps]
+    apart = {step.variant_hash for step in steps if step.step == OTHER}
+    apart -= {step.variant_hash for step in steps if step.step != OTHER}
+    leaks = any(step.leaky for step in steps)
+    judges: dict[bool, tuple[_Judge, _Judge | None]] = {}
+    for other in (False, True):
+        variants = {step.variant_hash for step in steps} - (set() if other else apart)
+        own = [row for row in rows if row["variant_hash"] in variants]
+        trained = _Judge.of(own, quantity, "as trained") if leaks else None
+        judges[other] = _Judge.of(own, quantity, "causal mask"), trained
+    shares = judges[False][0].shares()
+    return [
+        replace(
+            _against(step, base, *judges[step.variant_hash in apart]), share=shares.get(step.variant_hash)
+        )
+        for step in steps
+    ]
+
+
+def spreads(steps: Sequence[Step]) -> list[str]:
+    """One sentence for each model whose intervals are not those of runs of one kind: what part of
+    the residual variance the leaky steps bring where others are not leaky, or a step that brings
+    more than half of it."""
+    models: dict[tuple[str, str], list[Step]] = {}
+    for step in steps:
+        if step.share is not None:
+            models.setdefault((step.ladder, step.architecture), []).append(step)
+    found = []
+    for (name, architecture), own in models.items():
+        distinct = list({step.variant_hash: step for step in own}.values())
+        leaky = [step for step in distinct if step.leaky]
+        worst = max(distinct, key=lambda step: step.share or 0.0)
+        parts = []
+        if leaky and len(leaky) < len(distinct):
+            parts.append(f"{len(leaky)} leaky of {len(distinct)} steps bring {_percent(leaky)}")
+        if (worst.share or 0.0) > 0.5 and len(distinct) > 2:
+            parts.append(f"{worst.step!r} alone brings {_percent([worst])}")
+        if parts:
+            found.append(f"{architecture} ({name}): {', '.join(parts)} of the variance behind its intervals.")
+    return found
+
+
+def _percent(steps: Sequence[Step]) -> str:
+    return f"{100 * sum(step.share or 0.0 for step in steps):.0f} %"
 
 
 def _against(step: Step, base: Step | None, counted: _Judge, trained: _Judge | None) -> Step:
@@ -141,6 +186,9 @@ class _Judge:
             return cls(fit(rows, quantity, leaky), left_out)
         except NoInference as none:
             return cls(none, left_out)
+
+    def shares(self) -> dict[str, float]:
+        return {} if isinstance(self.model, NoInference) else self.model.shares()
 
     def difference(self, step: Step, base: Step) -> tuple[Estimate | None, str]:
         """The estimate, or why there is none."""

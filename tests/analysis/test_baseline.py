@@ -41,7 +41,10 @@ def test_every_line_is_held_against_the_transformer():
         "RetNet": f"+22.1 (+{estimate.percent_low:.1f} to +{estimate.percent_high:.1f})",
         "Type A 10:2": f"not resolved ({estimate.detectable_percent:.1f})",
     }
-    line = with_differences(build("s", rows), rows, None).lines[1]
+    table = with_differences(build("s", rows), rows, None)
+    assert "These intervals are many (2) and not adjusted" in table.notes[-1]
+    assert table.notes[-1].endswith("Only contrasts named before the runs are judged.")
+    line = table.lines[1]
     assert line["against"] == "Transformer"
     assert line["against_percent"] == pytest.approx(100 * math.expm1(0.2))
     assert line["against_percent_low"] == pytest.approx(estimate.percent_low)

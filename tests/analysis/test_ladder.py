@@ -3,7 +3,7 @@ import math
 import pytest
 
 from analysis.inference import fit
-from analysis.ladder import ladder
+from analysis.ladder import ladder, spreads
 from analysis.plan import Member, Plan
 from tests.analysis.rows import row, transformer, type_x
 
@@ -109,6 +109,36 @@ def test_what_stands_in_the_way_is_said():
     silent = [{name: value for name, value in one.items() if "causal_eval" not in name} for one in ROWS]
     assert ladder(silent, PLAN)[1].why.startswith("the base leaks: its perplexity is no likelihood")
     assert "no run of the step 'as it is'" in ladder(ROWS[3:6], PLAN)[0].why
+
+
+def test_the_other_protocol_sets_no_steps_variance():
+    wild = [one | {"valid_ppl": one["valid_ppl"] * (3 if one["seed"] == 1 else 1)} for one in ROWS[-3:]]
+    wild = [one | {"variant_hash": "R repaired"} for one in wild]
+    both = Plan("defects", (), {}, (*PLAN.members, Member("R repaired", said("all repaired"))))
+    without = {one.variant_hash: one for one in ladder(ROWS, PLAN) if one.ladder == "published"}
+    found = {one.variant_hash: one for one in ladder([*ROWS, *wild], both) if one.ladder == "published"}
+    for variant in ("R warm", "R clip"):
+        assert found[variant].estimate == without[variant].estimate
+    repaired = found["R repaired"]
+    assert repaired.estimate == fit([*ROWS[9:], *wild]).difference("R repaired", "R")
+    assert repaired.estimate.se > 10 * found["R warm"].estimate.se
+    assert repaired.share is None
+
+
+def test_what_leaky_steps_and_a_single_one_bring_to_the_variance():
+    steps = ladder(ROWS, PLAN)
+    shares = {one.variant_hash: one.share for one in steps if one.ladder == "published"}
+    assert shares["T"] + shares["T causal"] + shares["T warm"] == pytest.approx(1)
+    assert shares["R"] + shares["R warm"] + shares["R clip"] == pytest.approx(1)
+    leaks = f"{100 * (shares['T'] + shares['T warm']):.0f} %"
+    of_leaky = (
+        f"Transformer (published): 2 leaky of 3 steps bring {leaks} of the variance behind its intervals."
+    )
+    assert spreads(steps) == [of_leaky]
+    wild = [one | {"valid_ppl": one["valid_ppl"] * (2 if one["seed"] == 1 else 1)} for one in ROWS[-3:]]
+    (first, second) = spreads(ladder([*ROWS[:-3], *wild], PLAN))
+    assert first == of_leaky
+    assert second.startswith("RetNet (published): 'clipping' alone brings 6")
 
 
 def test_models_of_one_architecture_climb_ladders_of_their_own():
