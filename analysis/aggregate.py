@@ -61,11 +61,12 @@ def group_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def may_rank(line: Mapping[str, Any], column: str = "valid_ppl") -> bool:
     """Whether the line may stand on a front or in a ranking by ``column``: no leaky one, none that
-    is only a reference, none that diverged."""
+    is only a reference, none of which a run diverged (the median of the others is no rank)."""
     value = line.get(column)
     return (
         not is_leaky(line)
         and not line.get("reference")
+        and line.get("ok") == line.get("n")
         and isinstance(value, (int, float))
         and math.isfinite(value)
     )
@@ -123,7 +124,9 @@ def line_of(rows: Sequence[Row], qualities: Sequence[str] = ()) -> Line:
     run diverged they hold the median instead, qualities of diverged runs being infinite, and no
     interval. ``n`` counts the runs that came to an end, ``ok`` those of them that did not diverge,
     ``failed`` those that broke off, which have no part in any number. ``qualities`` are columns
-    that other variants have: a diverged run is infinite in them even where its row is silent.
+    that other variants have: a diverged run is infinite in them even where its row is silent. A
+    measured column that only some of the runs have that did not diverge is None, since ``n`` would
+    say more than it stands on; ``partly`` then says in words how many have it.
     """
     ended = [row for row in rows if has_ended(row)]
     counted = ended or rows
@@ -136,13 +139,18 @@ def line_of(rows: Sequence[Row], qualities: Sequence[str] = ()) -> Line:
         "error": next((row["error"] for row in rows if row.get("error")), None),
     }
     own = [name for row in counted for name in row if name not in RUN_COLUMNS]
+    partly = []
     for column in dict.fromkeys([*own, *qualities]):
         values = [row.get(column) for row in counted]
         if is_measured(column, values) or is_quality(column):
             line[column], line[f"{column}_ci95"] = _measured(column, counted) if ended else (None, None)
+            told = [row.get(column) is not None for row in ended if not is_diverged(row)]
+            if any(told) and not all(told):
+                line[column], line[f"{column}_ci95"] = None, None
+                partly.append(f"{column.replace('_', ' ')}: {sum(told)} of {len(told)} runs")
         else:
             line[column] = _shared(values)
-    return line
+    return line | ({"partly": MIXED.join(partly)} if partly else {})
 
 
 def _measured(column: str, rows: Sequence[Row]) -> tuple[float | int | None, float | None]:

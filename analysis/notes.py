@@ -13,6 +13,8 @@ from analysis.order import unnamed
 #: The two models that every study is about, and the reference that sees one token alone.
 MODELS = ("Transformer", "RetNet")
 LAST_TOKEN = "FFN only"
+#: So many columns a note has room for.
+FEW = 4
 #: ``train_ppl_of``: what a train perplexity is of.
 TRAIN_PPL_OF = {
     "slice": "the first tokens of train, as many as valid has",
@@ -101,6 +103,21 @@ def _runs(lines: Sequence[Line]) -> list[str]:
     failed = [f"{line['label']} ({line.get('error') or line['status']})" for line in lines if line["failed"]]
     if failed:
         notes.append(f"Failed and without a part in any number: {'; '.join(failed)}.")
+    return [*notes, *_partly(lines)]
+
+
+def _partly(lines: Sequence[Line]) -> list[str]:
+    """Cells that are empty since only some of a line's runs have what would stand there."""
+    groups: dict[str, list[str]] = {}
+    for line in lines:
+        if line.get("partly"):
+            groups.setdefault(str(line["partly"]), []).append(str(line["label"]))
+    notes = []
+    for words, labels in groups.items():
+        columns = words.split(MIXED)
+        more = f"; {len(columns) - FEW} other columns (see partly in table.csv)" if len(columns) > FEW else ""
+        whose = "every line" if len(labels) == len(lines) else "; ".join(labels)
+        notes.append(f"Left empty, {whose}: {MIXED.join(columns[:FEW])}{more}.")
     return notes
 
 

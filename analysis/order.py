@@ -152,7 +152,7 @@ def _other_columns(lines: Sequence[Line]) -> list[str]:
     """Columns that describe but that nobody has thought of: the text and the switches."""
     columns = dict.fromkeys(column for line in lines for column in line)
     known = {*VARIED, *TRAINING, *TOLD_APART}
-    known |= {"architecture", "leaky", "reference", "status", "seeds", "error", "label"}
+    known |= {"architecture", "leaky", "reference", "status", "seeds", "error", "label", "partly"}
     return [
         column
         for column in columns

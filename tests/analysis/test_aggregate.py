@@ -98,10 +98,12 @@ def test_costs_that_differ_are_joined():
 
 
 def test_columns_that_nobody_has_thought_of_are_averaged_too():
-    line = line_of([row(ood_ppl_drama=100.0, decode_milliseconds=1.0), row(seed=1, ood_ppl_drama=110.0)])
+    columns = [{"ood_ppl_drama": 100.0, "decode_milliseconds": 1.0}]
+    columns.append({"ood_ppl_drama": 110.0, "decode_milliseconds": 2.0})
+    line = line_of([row(seed=seed, **some) for seed, some in enumerate(columns)])
     assert line["ood_ppl_drama"] == pytest.approx(105.0)
     assert line["ood_ppl_drama_ci95"] > 0
-    assert line["decode_milliseconds"] == 1.0
+    assert line["decode_milliseconds"] == 1.5
 
 
 def test_the_reports_figures_stand_beside():
@@ -162,6 +164,23 @@ def test_what_may_be_ranked():
     for columns in ({"leaky": True}, {"reference": True}, {"status": "diverged@3"}, {"valid_ppl": None}):
         assert not may_rank(line_of([row(**columns)])), columns
     assert not may_rank(line_of([row()]), "ood_ppl_drama")
+    partly = line_of([row(), row(seed=1), row(seed=2, status="diverged@3")])
+    assert math.isfinite(partly["valid_ppl"])  # the median
+    assert not may_rank(partly)
+
+
+def test_what_only_some_runs_have_is_left_empty_and_counted():
+    best = {"best_valid_ppl": 30.0, "best_test_ppl": 31.0}
+    line = line_of([row(**best), row(seed=1), row(seed=2, **best)])
+    assert line["best_valid_ppl"] is line["best_test_ppl"] is line["best_valid_ppl_ci95"] is None
+    assert line["partly"] == "best valid ppl: 2 of 3 runs; best test ppl: 2 of 3 runs"
+    assert line["valid_ppl"] == 33.25
+    # a diverged run may be silent: it is infinite where it says nothing, and has no speed
+    line = line_of([row(**best, mfu=0.3), row(seed=1, status="diverged@3"), row(seed=2, **best, mfu=0.3)])
+    assert (line["best_valid_ppl"], line["mfu"]) == (30.0, 0.3)
+    failed = line_of([row(**best), row(seed=1, status="failed")])
+    assert failed["best_valid_ppl"] == 30.0
+    assert "partly" not in line | failed | line_of([row(**best), row(seed=1, **best)])
 
 
 def test_what_a_train_perplexity_is_of_is_a_description_not_a_quality():

@@ -72,6 +72,16 @@ def test_train_perplexities_of_different_text_are_told_apart():
     assert not any("Train" in note for note in notes(transformer(**published), counted))
 
 
+def test_what_only_some_runs_have_is_named():
+    old, new = transformer(), transformer(seed=1, best_valid_ppl=30.0)
+    note = "Left empty, Transformer: best valid ppl: 1 of 2 runs."
+    assert note in notes(old, new, row(best_valid_ppl=31.0))
+    many = {f"ood_ppl_{name}": 9.0 for name in "abcdef"}
+    (note,) = [one for one in notes(old, transformer(seed=1, **many)) if one.startswith("Left")]
+    assert note.startswith("Left empty, every line: ood ppl a: 1 of 2 runs; ")
+    assert note.endswith("; ood ppl d: 1 of 2 runs; 2 other columns (see partly in table.csv).")
+
+
 USE = "learned to use what stands before the last token: the better of Transformer and RetNet has valid ppl"
 PAIRS = (
     "learned as much as counting pairs of tokens gives: the better of Transformer and RetNet has valid ppl"
