@@ -86,7 +86,7 @@ def _blocks(section: Mapping[str, Any], part: str, taken: Mapping[str, str]) -> 
         if said and lost:
             words = ", ".join(said.values())
             raise SpecError(
-                f"{' and '.join(lost)}: the sweep's {words!r} is about it, so the command line cannot give it; "
+                f"{' and '.join(lost)}: the sweep's {words!r} is about it, the command line cannot give it; "
                 "accepted: the other keys, or a sweep of one's own"
             )
         kept = {key: _values(key, value) for key, value in own.items() if key not in lost}

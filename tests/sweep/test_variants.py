@@ -131,7 +131,7 @@ def test_a_scale_on_the_command_line_leaves_the_sweep_what_it_varies() -> None:
     "override", ["protocol=published", "protocol.warmup=0.1", "layer.attention.mask=leaky"]
 )
 def test_what_a_step_is_called_after_cannot_be_taken_from_it(override: str) -> None:
-    with pytest.raises(SpecError, match="is about it, so the command line cannot give it"):
+    with pytest.raises(SpecError, match="is about it, the command line cannot give it"):
         wanted(["+sweep=defects", override, *TOY])
 
 
