@@ -115,6 +115,23 @@ def cost_columns(lines: Sequence[Line]) -> tuple[Column, ...]:
     return _filled(columns, lines)
 
 
+def preflight_columns(lines: Sequence[Line]) -> tuple[Column, ...]:
+    """What was found before any training: the table of a study that only checked."""
+
+    def verdict(line: Line) -> str:
+        return "failed" if line.get("failed") else str(line.get("preflight") or "")
+
+    columns = [
+        Column("model", lambda line: str(line["label"]), numeric=False),
+        Column("params", lambda line: count(line.get("params"))),
+        Column("pre-flight", verdict, numeric=False),
+        plain("leak\nmass", "leak_mass"),
+        Column("forms\nerror", lambda line: tiny(line.get("preflight_forms_error"))),
+        plain("seconds", "preflight_seconds"),
+    ]
+    return _filled(columns, lines)
+
+
 def contexts(lines: Sequence[Line], prefix: str) -> list[int]:
     """The n of every column ``<prefix><n>``, rising."""
     names = {name.removeprefix(prefix) for line in lines for name in line if name.startswith(prefix)}
@@ -182,6 +199,11 @@ def number(value: Any) -> str:
     if abs(value) >= 1e6:
         return f"{value:.3g}"
     return f"{value:,.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+
+
+def tiny(value: Any) -> str:
+    """A rounding error: two digits and an exponent."""
+    return f"{value:.1e}" if isinstance(value, (int, float)) else value or ""
 
 
 def percent(value: float) -> str:

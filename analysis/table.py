@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from analysis import command
 from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_quality, lines_of, refuse_mixed_data
-from analysis.columns import cost_columns, quality_columns
+from analysis.columns import cost_columns, preflight_columns, quality_columns
 from analysis.macs import convention_notes
 from analysis.notes import notes_of
 from analysis.order import put_in_order
@@ -24,6 +24,9 @@ from analysis.verdicts import Judgement, judge
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: The task of rows that say what was found before any training, and their column of the code.
+CHECK, CODE = "preflight", "preflight_code"
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,11 @@ def build(study: str, rows: Sequence[Row], plan: Plan | None = None) -> Table:
     """The table of ``rows``; ``plan`` says what the sweep calls them. Raises TableError for rows
     that were trained on different data."""
     refuse_mixed_data(rows)
-    lines = put_in_order(lines_of(rows), plan)
+    lines = put_in_order(_of_latest_code(lines_of(rows), plan), plan)
     trained = any(line.get(column) is not None for line in lines for column in line if is_quality(column))
+    if lines and all(line.get("task") == CHECK for line in lines):
+        lines = [{name: line[name] for name in line if not name.startswith("report_")} for line in lines]
+        return Table(study, tuple(lines), (_checked(lines),), (*_check_notes(lines), *notes_of(lines)))
     if not trained and any(line.get("macs_published") is not None for line in lines):
         lines = [line for line in lines if not line.get("reference")]
         return Table(
@@ -117,6 +123,36 @@ def section_of(lines: Sequence[Line]) -> Section:
         lines=tuple(line for line in lines if not line.get("reference")),
         references=(*(line for line in lines if line.get("reference")), *_corpus_lines(lines)),
     )
+
+
+def _checked(lines: Sequence[Line]) -> Section:
+    """The lines of a study that only checked, as they are printed."""
+    return Section(
+        title="",
+        columns=preflight_columns(lines),
+        lines=tuple(line for line in lines if not line.get("reference")),
+        references=tuple(line for line in lines if line.get("reference")),
+    )
+
+
+def _check_notes(lines: Sequence[Line]) -> list[str]:
+    notes = [
+        "pre-flight: causality, equal forms, counts, gradients and one step, before any training.",
+        "forms error: the largest difference of a logit between two forms, relative to the largest logit "
+        "(float64).",
+    ]
+    if any(line.get("leak_mass") is not None for line in lines):
+        notes.append("leak mass: the share of attention on later positions, of a leak that is on purpose.")
+    return notes
+
+
+def _of_latest_code(lines: Sequence[Line], plan: Plan | None) -> list[Line]:
+    """``lines`` less the pre-flights of other code than the last command's, whose members stand first
+    in the plan: what was found of code that is no more says nothing of a model."""
+    codes = {str(line.get("variant_hash")): line.get(CODE) for line in lines if line.get("task") == CHECK}
+    members = (member.variant_hash for member in (plan.members if plan else ()))
+    latest = next((codes[variant] for variant in members if codes.get(variant)), None)
+    return [line for line in lines if line.get("task") != CHECK or latest in (None, line.get(CODE))]
 
 
 def _corpus_lines(lines: Sequence[Line]) -> list[Line]:

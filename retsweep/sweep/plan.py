@@ -88,7 +88,7 @@ def with_data(runs: Iterable[Run], cache: Path) -> list[Planned]:
     data: dict[tuple[Any, Any, int], TokenisedCorpus] = {}
     content: dict[Evaluate, Evaluate] = {}
     return [
-        Planned(_with_probes(run, content), _data_hash(run.spec, cache, data), ((place, run.said),))
+        Planned(_pinned(_with_probes(run, content)), _data_hash(run.spec, cache, data), ((place, run.said),))
         for place, run in enumerate(runs)
     ]
 
@@ -101,6 +101,16 @@ def _with_probes(run: Run, known: dict[Evaluate, Evaluate]) -> Run:
     if asked not in known:
         known[asked] = pinned(asked)
     return dataclasses.replace(run, spec=dataclasses.replace(run.spec, evaluate=known[asked]))
+
+
+def _pinned(run: Run) -> Run:
+    """``run`` with what its task depends on beside the spec as part of its identity and its row: a
+    task of which that is true has ``pinned``, and says it in ``columns``."""
+    if not hasattr(run.spec.task, "pinned"):
+        return run
+    task = run.spec.task.pinned()
+    spec = dataclasses.replace(run.spec, task=task)
+    return dataclasses.replace(run, spec=spec, extra={**run.extra, **task.columns()})
 
 
 def _data_hash(spec: RunSpec, cache: Path, known: dict[tuple[Any, Any, int], TokenisedCorpus]) -> str:

@@ -39,7 +39,9 @@ class Workspace:
 class Task(Protocol):
     """``conf/task/<name>.yaml`` names the class; its fields are the task's options.
 
-    ``name`` is that of the YAML; ``reads_data`` says whether the run's identity covers a corpus.
+    ``name`` is that of the YAML; ``reads_data`` says whether the run's identity covers a corpus. A task
+    whose outcome depends on something else too (``preflight.py``: on the code) may have two methods
+    more: ``pinned()`` gives the task that names it, ``columns()`` what a row says of it.
     """
 
     name: ClassVar[str]

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from analysis.columns import number
+from analysis.plan import Member, Plan
 from analysis.rows import TableError, csv_of, find_study, write_atomically
 from analysis.table import build, main, show, write
 from tests.analysis.rows import row, study, transformer, type_x
@@ -296,6 +297,53 @@ def test_the_best_step_stands_beside_the_last_where_they_differ():
     cells = [{c.header.replace("\n", " "): c.cell(line) for c in section.columns} for line in section.lines]
     assert [line["best step"] for line in cells] == ["600", "800"]
     assert cells[0]["best valid ppl"] == "29.50"
+
+
+def preflight(made, code="new", **columns):
+    """``made``'s row as task=preflight would have written it."""
+    kept = {name: made[name] for name in made if "_ppl" not in name and name not in ("corpus", "data_hash")}
+    found = {"preflight": "ok", "preflight_forms_error": 1.25e-15, "preflight_seconds": 0.5}
+    hashed = f"{made['variant_hash']} {code}"
+    return kept | found | {"task": "preflight", "preflight_code": code, "variant_hash": hashed} | columns
+
+
+def printed(table):
+    (section,) = table.sections
+    return [
+        {column.header.replace("\n", " "): column.cell(line) for column in section.columns}
+        for line in (*section.lines, *section.references)
+    ]
+
+
+def test_a_study_that_only_checked_speaks_of_what_was_checked(tmp_path):
+    broke = {"preflight": None, "preflight_forms_error": None, "preflight_seconds": None}
+    rows = [
+        preflight(type_x("A", 2), status="failed", error="PreflightError: forms: x", **broke),
+        preflight(transformer(leaky=True), leak_mass=0.4375),
+        preflight(row("FFN only", layout="pattern", reference=True)),
+    ]
+    table = write(study(tmp_path / "s", *rows))
+    passed = {"params": "123,456", "pre-flight": "ok", "forms error": "1.2e-15", "seconds": "0.5000"}
+    assert printed(table) == [
+        {"model": "Transformer leaky", **passed, "leak mass": "0.4375"},
+        {"model": "Type A 2:10", **dict.fromkeys(passed, ""), "params": "123,456", "pre-flight": "failed"}
+        | {"leak mass": ""},
+        {"model": "FFN only", **passed, "leak mass": ""},
+    ]
+    text = (tmp_path / "s" / "table.md").read_text()
+    assert "Type A 2:10 (PreflightError: forms: x)" in text
+    assert "leak mass: the share of attention on later positions" in text
+    assert "MACs" not in text
+
+
+def test_of_an_edited_code_the_last_answer_is_shown():
+    old, new = (preflight(row(), code=code) for code in ("old", "new"))
+    before = preflight(row()) | {"preflight_code": None, "variant_hash": "before there was the column"}
+    members = tuple(Member(found["variant_hash"]) for found in (new, before, old))
+    assert [
+        line["model"] for line in printed(build("s", [old, before, new], Plan("x", (), {}, members)))
+    ] == ["RetNet"]
+    assert len(printed(build("s", [old, before, new]))) == 3, "without a plan nobody knows which it is"
 
 
 def test_a_few_out_of_domain_columns_are_printed_and_all_are_kept(tmp_path):

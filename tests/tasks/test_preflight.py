@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import time
+from pathlib import Path
 
 import pytest
 
-from retsweep.preflight import PreflightError
+import retsweep.preflight as module
+from retsweep.__main__ import main
+from retsweep.preflight import PreflightError, once
 from retsweep.spec import SpecError, load_spec
 from retsweep.spec.compose import choices
 from retsweep.spec.run import RunSpec
+from retsweep.sweep import command
+from retsweep.sweep.plan import identify
+from retsweep.sweep.variants import wanted
 from retsweep.tasks.base import Workspace
 from retsweep.tasks.preflight import Preflight
 from tests.layers.checks import layer
 from tests.preflight.test_checks import network
+from tests.sweep.test_tune import Inline
 
 TINY = ("scale=tiny", "tokenizer=bytes")
 
@@ -28,6 +38,47 @@ def test_the_task_is_what_its_yaml_names(tmp_path):
     row = spec.task(spec, Workspace(folder=tmp_path, device="cpu", cache=tmp_path))
     assert set(row) == {"preflight", "preflight_seconds", "preflight_forms_error"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_code_is_another_trial(monkeypatch):
+    found = wanted([*TINY, "task=preflight"])
+
+    def planned(code):
+        monkeypatch.setattr(once, "code_identity", lambda: code)
+        ((key, one),) = identify(found.runs, None).items()
+        assert one.run.extra == {"preflight_code": code}
+        return key
+
+    assert planned("before") == planned("before") != planned("after")
+
+
+def test_other_code_than_the_planned_one_checks_nothing(tmp_path):
+    spec = load_spec(["task=preflight", *TINY])
+    assert spec.task.pinned().code == once.code_identity()
+    with pytest.raises(SpecError, match=r"^the code has changed since .*; start the command again$"):
+        Preflight(code="another")(spec, Workspace(folder=tmp_path, device="cpu", cache=tmp_path))
+    assert Preflight().pinned()(spec, Workspace(folder=tmp_path, device="cpu", cache=tmp_path))
+
+
+def test_an_edit_of_the_code_is_checked_by_the_same_command(tmp_path, monkeypatch, capsys):
+    """The row of before stands in the study, and in no table."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "Engine", Inline)
+    words = [*TINY, "task=preflight", "tracker=none", "device=cpu", "study=s"]
+    with monkeypatch.context() as before:
+        before.setattr(module, "preflight", lambda spec: 1 / 0)
+        before.setattr(once, "code_identity", lambda: "before")
+        assert main(words) == 1
+    assert main(words) == 0
+    assert main(words) == 0
+    assert "1 of 1 finished before" in capsys.readouterr().out
+    rows = [json.loads(path.read_text()) for path in Path("runs/s").glob("trials/*/row.json")]
+    assert {(row["status"], row["preflight_code"]) for row in rows} == {
+        ("failed", "before"),
+        ("ok", once.code_identity()),
+    }
+    (line,) = csv.DictReader(io.StringIO(Path("runs/s/table.csv").read_text()))
+    assert (line["label"], line["preflight"]) == ("Type A 2:2", "ok")
 
 
 def test_it_reads_no_data():
