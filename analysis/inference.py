@@ -49,7 +49,9 @@ class Estimate:
     """A difference, left minus right, with its standard error and ``low`` and ``high`` of its 95 %
     interval, all in nats (of a perplexity or of a speed: its logarithm). ``detectable`` is the
     smallest true difference that would have come out with a chance of 80 % in a two-sided test at
-    5 %: (t_0.975 + t_0.80) standard errors. ``p`` is of one test alone."""
+    5 %: (t_0.975 + t_0.80) standard errors. As one of several ``tests`` that share the 5 % it is held
+    to an equal part of it, the bound of Bonferroni, which is also Holm's for its smallest p. ``p`` and
+    the interval are of one test alone."""
 
     nats: float
     se: float
@@ -57,10 +59,13 @@ class Estimate:
     high: float
     freedom: int
     p: float
+    tests: int = 1
 
     @property
     def detectable(self) -> float:
-        return (t_quantile(1 - LEVEL / 2, self.freedom) + t_quantile(POWER, self.freedom)) * self.se
+        return (
+            t_quantile(1 - LEVEL / self.tests / 2, self.freedom) + t_quantile(POWER, self.freedom)
+        ) * self.se
 
     @property
     def resolved(self) -> bool:
@@ -100,7 +105,8 @@ class Estimate:
 
     @property
     def smallest(self) -> str:
-        return f"smallest difference these seeds could have shown {percent(self.detectable_percent)} %"
+        among = f" as one of {self.tests} tests" if self.tests > 1 else ""
+        return f"smallest difference these seeds could have shown{among} {percent(self.detectable_percent)} %"
 
 
 def as_percent(nats: float) -> float:
@@ -254,7 +260,7 @@ def likelihood(row: Row, quantity: str, leaky: Leaky = "causal mask") -> float |
 def _silence(row: Row, quantity: str, leaky: Leaky) -> str:
     if not has_ended(row):
         return "failed"
-    if is_leaky(row) and leaky != "as trained":
+    if is_leaky(row) and leaky != "as trained" and QUANTITIES[quantity].endswith("_ppl"):
         none = ", and it has none under a causal mask" if leaky == "causal mask" else ""
         return f"leaks: its perplexity is no likelihood{none}"
     return f"no finite {QUANTITIES[quantity]}"

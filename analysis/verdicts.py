@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from analysis.aggregate import Line, has_ended, is_leaky, lines_of
 from analysis.columns import Column, percent
 from analysis.contrast import FOLDER, Absent, Contrast, file_of, read_contrasts, select, weights
-from analysis.inference import LEVEL, Estimate, Model, NoInference, as_percent, fit, observe
+from analysis.inference import LEVEL, QUANTITIES, Estimate, Model, NoInference, as_percent, fit, observe
 from analysis.order import put_in_order
 from analysis.plan import Plan
 from analysis.render import Section
@@ -19,6 +19,7 @@ from analysis.statistics import mean
 #: What less and more of a quantity are called.
 WORDS = {"tokens_per_second": ("slower", "faster")}
 LIKELIHOOD = ("lower", "higher")
+LIKELIHOODS = [quantity for quantity, column in QUANTITIES.items() if column.endswith("_ppl")]
 #: Of so many variants it is no chance that one brings half of the residual variance.
 MANY = 10
 #: So many labels a sentence has room for.
@@ -105,15 +106,19 @@ class _Bench:
             return replace(blank, words=f"absent: {absent}")
         if isinstance(model, NoInference):
             return self.without_error(blank, left, right, model)
-        gone = [variant for variant in (*left, *right) if variant in model.left_out]
+        gone = self.gone((*left, *right), model.left_out)
         if gone:
-            why = "; ".join(f"{self.label(variant)} {model.left_out[variant]}" for variant in gone)
-            return replace(blank, words=f"absent: {why}")
+            return replace(blank, words=f"absent: {gone}")
         try:
             estimate = model.difference(left, right)
         except NoInference as none:
             return replace(blank, words=f"no inference: {none}")
-        return replace(blank, estimate=estimate, nats=estimate.nats, remark=self.leaky((*left, *right)))
+        return replace(
+            blank,
+            estimate=estimate,
+            nats=estimate.nats,
+            remark=self.leaky(contrast.quantity, (*left, *right)),
+        )
 
     def model(self, contrast: Contrast) -> Model | NoInference:
         key = (contrast.quantity, contrast.among)
@@ -140,19 +145,32 @@ class _Bench:
     def without_error(
         self, blank: Verdict, left: Mapping[str, float], right: Mapping[str, float], why: NoInference
     ) -> Verdict:
-        """No test, but the difference of the runs' means where each side has some."""
+        """No test, but the difference of the runs' means where each variant has some, and which has
+        none."""
         values: dict[str, list[float]] = {}
-        for one in observe(self.rows, blank.quantity)[0]:
+        observations, left_out = observe(self.rows, blank.quantity)
+        for one in observations:
             values.setdefault(one.variant, []).append(one.value)
-        if not {*left, *right} <= set(values):
-            return replace(blank, words=f"no inference: {why}")
+        gone = self.gone((*left, *right), left_out)
+        if gone:
+            return replace(blank, words=f"absent: {gone}")
         levels = [math.fsum(w * mean(values[v]) for v, w in side.items()) for side in (left, right)]
         nats = levels[0] - levels[1]
         word = WORDS.get(blank.quantity, LIKELIHOOD)[nats >= 0]
         size = f"{blank.left} is {word} by {percent(abs(as_percent(nats)))} %"
-        return replace(blank, nats=nats, words=f"no inference: {why}; {size}, without an error bar")
+        remark = self.leaky(blank.quantity, (*left, *right))
+        words = f"no inference: {why}; {size}, without an error bar{f'; {remark}' if remark else ''}"
+        return replace(blank, nats=nats, words=words, remark=remark)
 
-    def leaky(self, variants: Sequence[str]) -> str:
+    def gone(self, variants: Sequence[str], left_out: Mapping[str, str]) -> str:
+        """Which of the variants take no part, and why; "" where all do."""
+        some = [variant for variant in dict.fromkeys(variants) if variant in left_out]
+        return "; ".join(f"{self.label(variant)} {left_out[variant]}" for variant in some)
+
+    def leaky(self, quantity: str, variants: Sequence[str]) -> str:
+        """What of the variants' weights were trained with a leak, where that is not what is read."""
+        if quantity not in LIKELIHOODS:
+            return ""
         labels = [self.label(variant) for variant in dict.fromkeys(variants) if is_leaky(self.line(variant))]
         if len(labels) > FEW:
             return f"leaky weights of {len(labels)} variants under a causal mask"
@@ -209,7 +227,9 @@ def _with_holm(found: Sequence[Verdict]) -> list[Verdict]:
     raw = [1.0 if (estimate := found[index].estimate) is None else estimate.p for index in tested]
     adjusted = dict(zip(tested, multipletests(raw, alpha=LEVEL, method="holm")[1], strict=True))
     return [
-        one if one.estimate is None else _worded(one, one.estimate, float(adjusted[index]))
+        one
+        if one.estimate is None
+        else _worded(one, replace(one.estimate, tests=len(tested)), float(adjusted[index]))
         for index, one in enumerate(found)
     ]
 
@@ -223,17 +243,18 @@ def _worded(one: Verdict, estimate: Estimate, p_holm: float) -> Verdict:
     else:
         words = estimate.not_resolved
     words = f"{words}; {one.remark}" if one.remark else words
-    return replace(one, p_holm=p_holm, resolved=p_holm < LEVEL, words=words)
+    return replace(one, estimate=estimate, p_holm=p_holm, resolved=p_holm < LEVEL, words=words)
 
 
 def _method(found: Sequence[Verdict], path: str) -> str:
     tests = sum(one.ratio is None for one in found)
+    level = f"5 % / {tests}" if tests > 1 else "5 %"
     return (
         f"Named before the runs ({path}). Value of a run = variant + seed + residual, the residual variance "
         "pooled over variants; intervals of 95 %, each for itself; p by Holm over the file's "
-        f"{tests} tests, those without a result counted; smallest difference: at two-sided 5 % and a "
-        "power of 80 %. nll: mean negative log-likelihood a token, of which the perplexity's % are drawn; "
-        "lower is better."
+        f"{tests} tests, those without a result counted; smallest difference: what a two-sided test at "
+        f"{level} (the first step of Holm) finds with a chance of 80 %. nll: mean negative log-likelihood "
+        "a token, of which the perplexity's % are drawn; lower is better."
     )
 
 

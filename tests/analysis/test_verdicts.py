@@ -11,6 +11,7 @@ from analysis.inference import fit
 from analysis.order import put_in_order
 from analysis.plan import Member, Plan
 from analysis.rows import TableError
+from analysis.statistics import t_quantile
 from analysis.table import main, write
 from analysis.verdicts import judge
 from tests.analysis.rows import row, study, transformer, type_x
@@ -98,6 +99,13 @@ def test_what_is_not_resolved_says_what_could_have_been():
     assert not loud.resolved
     assert loud.words == f"not resolved: {loud.estimate.smallest}"
     assert loud.estimate.smallest.endswith(" %")
+    # of five tests: held to a fifth of the 5 %
+    assert "could have shown as one of 5 tests " in loud.words
+    alone = fit(report(size=8.0)).difference("variant of Type A 10:2", "variant of Transformer")
+    assert loud.estimate.se == pytest.approx(alone.se)
+    quantiles = [t_quantile(1 - 0.05 / 5 / 2, 60) + t_quantile(0.8, 60)]
+    assert loud.estimate.detectable == pytest.approx(quantiles[0] * alone.se)
+    assert loud.estimate.detectable > alone.detectable
     # the interval leaves out zero, but p is doubled: that without Type C stands beside it with p = 1
     some = [one for one in report(size=2.8) if not one["architecture"].startswith("Type C")]
     between = by_name(judge("s", some, PLAN))["A 10:2 against Transformer"]
@@ -106,6 +114,7 @@ def test_what_is_not_resolved_says_what_could_have_been():
     assert between.p_holm == pytest.approx(2 * between.estimate.p)
     assert between.words.startswith("not resolved after Holm: A 10:2 is higher by ")
     assert between.words.endswith(between.estimate.smallest)
+    assert "at 5 % / 5 (the first step of Holm)" in judge("s", some, PLAN).notes[0]
 
 
 def test_diverged_variants_are_named_and_their_contrasts_absent():
@@ -132,6 +141,28 @@ def test_leaky_weights_are_compared_under_a_causal_mask_and_named():
     both = verdicts["A against B at equal ratio"].words
     assert both.endswith("; leaky weights of 22 variants under a causal mask")
     assert ten.words.endswith("; leaky weights under a causal mask: Type A 10:2 leaky, Transformer leaky")
+
+
+def test_leaks_and_divergence_are_named_at_one_seed_too():
+    rows = []
+    for one in report(seeds=1):
+        leak = {"leaky": True, "valid_ppl": 2.0, "valid_ppl_causal_eval": one["valid_ppl"]}
+        rows.append(one | leak if one["architecture"] == "Transformer" else one)
+    rows = [one | {"status": "diverged@7"} if one["architecture"] == "RetNet" else one for one in rows]
+    verdicts = by_name(judge("s", rows, PLAN))
+    ten = verdicts["A 10:2 against Transformer"].words
+    assert ten.endswith("without an error bar; leaky weights under a causal mask: Transformer leaky")
+    assert verdicts["RetNet against Transformer"].words == "absent: RetNet diverged at step 7"
+
+
+def test_a_leak_is_no_remark_on_a_speed_and_no_reason_to_have_none():
+    rows = [one | {"leaky": True, "valid_ppl_causal_eval": 9.0} for one in report()]
+    assert "leak" not in by_name(judge("s", rows, PLAN))["measured time of training"].words
+    mute = [{name: value for name, value in one.items() if name != "tokens_per_second"} for one in rows]
+    words = by_name(judge("s", mute, PLAN))["measured time of training"].words
+    assert words == (
+        "absent: RetNet leaky no finite tokens_per_second; Transformer leaky no finite tokens_per_second"
+    )
 
 
 def test_no_inference_at_one_seed():
