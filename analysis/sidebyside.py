@@ -69,7 +69,9 @@ def _by_architecture(name: str, rows: Sequence[Row]) -> dict[str, Line]:
 
 
 def _ranks(lines: Sequence[Line]) -> dict[str, int]:
-    """1 for the lowest perplexity; equal ones share the better rank."""
+    """1 for the lowest perplexity; equal ones share the better rank. One alone has none."""
+    if len(lines) < 2:
+        return {}
     values = sorted(line["valid_ppl"] for line in lines)
     return {str(line["architecture"]): 1 + values.index(line["valid_ppl"]) for line in lines}
 
@@ -133,6 +135,11 @@ def _notes(lines: Sequence[Line]) -> list[str]:
         "the models in this table. Perplexities of the two protocols are not to be compared with each "
         "other; their order is."
     ]
+    if any(line[f"{side}_rank"] for line in lines for side in ("published", "corrected")):
+        notes.append(
+            "Ranks are of means over seeds: neighbours are often not resolved from each other, and their "
+            "order is then by chance."
+        )
     if any(line["published_leaky"] for line in lines):
         notes.append(
             "leaky: a position sees later ones, as in the report; no likelihood, hence no rank. Under a "
