@@ -19,8 +19,10 @@ def contrasts(studies: Sequence[Study]) -> Part:
     for study in studies:
         if study.judgement is not None:
             section = study.judgement.section()
+            doubt = [Words((study.doubt,))] if study.doubt else []
             blocks += [
                 Heading(study.name, study.setting),
+                *doubt,
                 printed(f"{study.anchor}-contrasts", section.columns, section.lines, wide=True),
                 Words(study.judgement.notes, quiet=True),
             ]
@@ -29,28 +31,30 @@ def contrasts(studies: Sequence[Study]) -> Part:
 
 
 def against_transformer(studies: Sequence[Study]) -> Part:
-    """Every model's difference from the Transformer, studies of one scale and text in one chart."""
+    """Every model's difference from the Transformer, studies of one scale, text and length of training
+    in one chart."""
     groups: dict[tuple[str, ...], list[Plain]] = {}
     for protocol in PROTOCOLS:
         for found in plain(studies, protocol):
-            groups.setdefault(_setting(found.study), []).append(found)
+            groups.setdefault((*_setting(found.study), found.study.training), []).append(found)
     blocks: list[Block] = []
     for place, group in enumerate(groups.values(), start=1):
         drawn = transformer.blocks(group, f"against-{place}")
         names = dict.fromkeys(found.study.name for found in group)
-        blocks += [Heading(", ".join(names), group[0].study.source.text), *drawn] if drawn else []
+        setting = ", ".join(filter(None, (group[0].study.source.text, group[0].study.training)))
+        blocks += [Heading(", ".join(names), setting), *drawn] if drawn else []
     absent = "needs a Transformer beside other models, under the published or the corrected protocol"
     return Part("against", "Every model against the Transformer", tuple(blocks), absent)
 
 
 def _setting(study: Study) -> tuple[str, ...]:
-    """What studies have in common that may share a chart of differences."""
-    return tuple(str(study.values(column)) for column in ("scale", "d_model", "corpus", "tokenizer"))
+    """What studies have in common that may share a chart or a table: sizes, and the very same text."""
+    return (*(str(study.values(column)) for column in ("scale", "d_model", "context")), study.data)
 
 
 def protocols(studies: Sequence[Study]) -> Part:
     """Each study of the published protocol beside the one of the corrected protocol that has most of
-    its models, at the same scale and on the same corpus."""
+    its models, at the same scale and on the same data: itself, if it has both."""
     blocks: list[Block] = []
     for published in plain(studies, "published"):
         corrected = _counterpart(published, plain(studies, "corrected"))
@@ -64,7 +68,7 @@ def protocols(studies: Sequence[Study]) -> Part:
         names = dict.fromkeys((published.study.name, corrected.study.name))
         section = table.sections[0]
         blocks += [
-            Heading(" and ".join(names), published.study.setting),
+            Heading(" and ".join(names), _settings(published, corrected)),
             printed(f"{published.study.anchor}-protocols", section.columns, section.lines),
             Words(table.notes, quiet=True),
         ]
@@ -72,11 +76,28 @@ def protocols(studies: Sequence[Study]) -> Part:
     return Part("protocols", "Both protocols side by side", tuple(blocks), absent)
 
 
+def _settings(published: Plain, corrected: Plain) -> str:
+    """Scale and text of both, and how long each trained: protocols may differ in that."""
+    scale = f"scale {', '.join(map(str, published.study.values('scale')))}; {published.study.source.text}"
+    lengths = dict.fromkeys(filter(None, (published.study.training, corrected.study.training)))
+    return f"{scale}; {' against '.join(lengths)}" if lengths else scale
+
+
 def _counterpart(published: Plain, found: Sequence[Plain]) -> Plain | None:
+    """The same study if it has both protocols; else of those on the same data the one that trained as
+    long, and of these the one with the most models in common."""
     shared = [
-        (len(set(published.lines) & set(corrected.lines)), corrected)
+        corrected
         for corrected in found
-        if _setting(published.study) == _setting(corrected.study)
+        if _setting(published.study) == _setting(corrected.study) and _common(published, corrected) > 1
     ]
-    count, best = max(shared, key=lambda pair: pair[0], default=(0, None))
-    return best if count > 1 else None
+
+    def fits(corrected: Plain) -> tuple[bool, bool, int]:
+        own, other = published.study, corrected.study
+        return other is own, other.training == own.training, _common(published, corrected)
+
+    return max(shared, key=fits, default=None)
+
+
+def _common(published: Plain, corrected: Plain) -> int:
+    return len(set(published.lines) & set(corrected.lines))

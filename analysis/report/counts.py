@@ -59,17 +59,19 @@ def order(study: Study) -> Said | None:
         return None
     lines = {str(line.get("architecture")): line for line in reversed(study.lines) if family(line) != OTHERS}
     found: dict[str, float] = {}
+    counts = 0
     for name, column in list(_conventions(study).items())[1:]:
         counted = [line for line in lines.values() if _both(line, "macs_published", column)]
         sides = [[line[each] for line in counted] for each in ("macs_published", column)]
         if len(counted) > 2 and all(len(set(values)) > 1 for values in sides):
             found[name] = rank_correlation(*sides)
+            counts = max(counts, len(counted))
     full = found.get("training forward in full")
     if full is None:
         return None
     verdict = "holds" if full >= SAME else "reversed" if full <= REVERSED else "in part"
     words = ", ".join(f"{name} {rho:+.2f}" for name, rho in found.items())
-    return Said(verdict, f"rank correlation over {len(lines)} models with {words} ({_sized(study)})")
+    return Said(verdict, f"rank correlation over {counts} models with {words} ({_sized(study)})")
 
 
 def _both(line: Line, *columns: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from analysis import scrub
 from analysis.aggregate import has_ended, is_diverged
 from analysis.report.blocks import Block, Grid, Heading, Part, Words, grid
 from analysis.report.studies import Study
@@ -66,6 +67,7 @@ def what_was_run(studies: Sequence[Study]) -> Part:
         "protocol",
         "scale",
         "text of the perplexities",
+        "steps x batch",
         "models",
         "runs",
         "seeds",
@@ -77,7 +79,8 @@ def what_was_run(studies: Sequence[Study]) -> Part:
             study.kind,
             ", ".join(map(str, study.values("protocol"))),
             scale_of(study),
-            study.source.text if study.trained else "none: counts only",
+            study.source.text if study.trained else "none: counts only" if study.ended else "none",
+            study.training if study.trained else "",
             str(len(study.lines)),
             runs_of(study),
             seeds_of(study),
@@ -90,8 +93,11 @@ def what_was_run(studies: Sequence[Study]) -> Part:
         blocks.append(
             Words(("These studies differ in text or tokenizer: their perplexities are never on one axis.",))
         )
+    doubts = tuple(f"{study.name}: {study.doubt}" for study in studies if study.doubt)
+    if doubts:
+        blocks.append(Words(doubts))
     commands = [
-        [study.name, "\n".join(study.source.plan.commands)]
+        [study.name, "\n".join(map(scrub.command, study.source.plan.commands))]
         for study in studies
         if study.source.plan and study.source.plan.commands
     ]

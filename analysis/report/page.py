@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis import scrub
 from analysis.figures.source import Source
 from analysis.report import bundled, overview
 from analysis.report.blocks import Block, Part
@@ -35,9 +36,9 @@ class Page:
 
 
 def html(folders: Sequence[Path], command: str) -> str:
-    """The whole file. Raises TableError in one line for what cannot be reported."""
+    """The whole file; ``command`` is what wrote it. Raises TableError in one line."""
     bundled.require()
-    page = make(open_studies(folders), command)
+    page = make(open_studies(folders), scrub.command(command))
     return (
         bundled.environment()
         .get_template("page.html.jinja")

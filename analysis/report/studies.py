@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analysis.aggregate import MIXED, Line
-from analysis.figures.source import MissingError, Source, open_source
+from analysis.aggregate import MIXED, Line, has_ended
+from analysis.columns import count
+from analysis.figures.source import MissingError, Source, is_finite, open_source
+from analysis.notes import learned
 from analysis.report.blocks import Block, Heading, Part, Words
 from analysis.rows import TableError
 from analysis.verdicts import Judgement, judge
@@ -45,6 +47,16 @@ class Study:
         return True
 
     @cached_property
+    def ended(self) -> bool:
+        """Whether any run came to an end."""
+        return any(has_ended(row) for row in self.source.rows)
+
+    @cached_property
+    def doubt(self) -> str | None:
+        """A sentence where the models did not learn what a verdict on them would need."""
+        return learned(self.source.table.lines) if self.trained else None
+
+    @cached_property
     def judgement(self) -> Judgement | None:
         """The verdicts on its contrasts; None if its sweep has none."""
         return judge(self.name, self.source.rows, self.source.plan) if self.trained else None
@@ -63,6 +75,8 @@ class Study:
     def kind(self) -> str:
         """What the study varies, in words."""
         words = KINDS.get(str(self.sweep), str(self.sweep))
+        if not self.ended:
+            return f"{words}, no run came to an end"
         return words if self.trained else f"{words}, counts only"
 
     @property
@@ -83,15 +97,34 @@ class Study:
         """The identity of the text: studies share an axis only where they share it."""
         return MIXED.join(map(str, self.values("data_hash"))) or self.source.text
 
+    @property
+    def training(self) -> str:
+        """How long its models were trained: "350 x 1,008 tokens (352,800)", steps and what each reads,
+        every one of them where they differ; "" where the rows do not say."""
+        found = {
+            (line["steps"], line.get("tokens"))
+            for line in self.lines
+            if line["ok"] and line["ok"] == line["n"] and is_finite(line.get("steps"))
+        }
+        return "; ".join(_length(steps, tokens) for steps, tokens in sorted(found, key=str))
+
     def values(self, column: str) -> list[Any]:
         """What the lines hold in ``column``, each value once: numbers rising, words as in the table."""
         found = dict.fromkeys(line[column] for line in self.lines if line.get(column) is not None)
         return sorted(found) if all(isinstance(value, (int, float)) for value in found) else list(found)
 
 
+def _length(steps: float, tokens: float | None) -> str:
+    if not is_finite(tokens):
+        return f"{count(round(steps))} steps"
+    return f"{steps:,.0f} x {tokens / steps:,.0f} tokens ({count(round(tokens))})"
+
+
 def open_studies(folders: Sequence[Path]) -> list[Study]:
     """Reads the studies. Raises TableError, also if none of them trained anything."""
     studies = [Study(open_source(folder), f"s{place}") for place, folder in enumerate(folders, start=1)]
+    if not any(study.ended for study in studies):
+        raise TableError(f"no run came to an end: {', '.join(study.name for study in studies)}")
     if not any(study.trained for study in studies):
         names = ", ".join(study.name for study in studies)
         raise TableError(

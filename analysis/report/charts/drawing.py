@@ -101,10 +101,11 @@ def is_log(values: Iterable[float]) -> bool:
     return bool(finite) and max(finite) / min(finite) > 3
 
 
-def fit_y(figure: Any, points: Sequence[Point], lines: Sequence[Reference]) -> float:
+def fit_y(figure: Any, points: Sequence[Point], lines: Sequence[Reference], causal: bool = False) -> float:
     """Fits the y-axis to what is finite, logarithmic where that spans more than 3. Returns the
-    height at which what diverged is drawn."""
+    height at which what diverged is drawn. ``causal``: :func:`causal` is drawn too."""
     shown = [line.y for line in lines if line.label not in UNDRAWN]
+    shown += [point.causal for point in points if causal and point.causal is not None]
     finite = [point for point in points if math.isfinite(point.y)]
     high = max([*shown, *(point.y + (point.half or 0) for point in finite)], default=10.0)
     # an interval may reach below zero; what it says then is that nothing is known
@@ -137,6 +138,25 @@ def gone(points: Sequence[Point], ceiling: float) -> dict[str, Any]:
         "visible": bool(crossed),
         "showlegend": bool(crossed),
     }
+
+
+def causal(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """A trace of small dots: what the weights of leaky points reach when they cannot look ahead."""
+    seen = [(point, point.causal) for point in points if point.causal is not None]
+    if not seen:
+        return []
+    trace = {
+        "name": "leaky weights, causal mask",
+        "x": [point.x for point, _ in seen],
+        "y": [value for _, value in seen],
+        "hovertext": [
+            f"<b>{text(point.label)}</b><br>{number(value)} under a causal mask" for point, value in seen
+        ],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+        "mode": "markers",
+        "marker": {"size": 5, "color": [FAMILY[point.family][0] for point, _ in seen]},
+    }
+    return [trace]
 
 
 def share_colour(share: float | None) -> str:
@@ -202,13 +222,23 @@ def signed(low: float, high: float) -> tuple[Callable[[float], float], dict[str,
 
 
 def references(figure: Any, lines: Sequence[Reference]) -> None:
-    """Dotted horizontal lines, each named at the right end."""
+    """Dotted horizontal lines, each with its name and value at the right end; what the axis does not
+    reach is written at its edge. Call when the axis has its range."""
+    is_log_axis = figure.layout.yaxis.type == "log"
+    low, high = figure.layout.yaxis.range
     for line in lines:
         if line.label in UNDRAWN:
             continue
-        figure.add_hline(
-            y=line.y,
-            line={"color": FAINT, "width": 1, "dash": "dot"},
-            annotation={"text": text(line.label), "font": {"size": 11, "color": GREY}},
-            annotation_position="top right",
-        )
+        y = math.log10(line.y) if is_log_axis else line.y
+        words = f"{text(line.label)} {number(line.y)}"
+        named = {"xref": "paper", "x": 1, "xanchor": "right", "yanchor": "bottom", "showarrow": False}
+        named["font"] = {"size": 11, "color": GREY}
+        if y < low:
+            figure.add_annotation(**named, yref="paper", y=0, text=f"{words}, below the axis")
+        elif y > high:
+            figure.add_annotation(
+                **named | {"yanchor": "top"}, yref="paper", y=1, text=f"{words}, above the axis"
+            )
+        else:  # add_hline would put its own words at 10^y on a logarithmic axis
+            figure.add_hline(y=line.y, line={"color": FAINT, "width": 1, "dash": "dot"})
+            figure.add_annotation(**named, y=y, text=words)

@@ -24,14 +24,15 @@ def blocks(source: Source, anchor: str) -> list[Block]:
             figure(found),
             f"Validation perplexity ({found.text}) against attention's share of the heads, over the network. "
             "Type A has attention nearest the embedding, Type B nearest the output; both end in the RetNet "
-            "and the Transformer. In Type C every layer holds both. Lines join the means.",
+            "and the Transformer. In Type C every layer holds both. Lines join the means. Hollow points see "
+            "the future (leaky): no likelihood; dots are the same weights under a causal mask.",
         )
     ]
 
 
 def figure(found: Ratio) -> Any:
     drawn = drawing.new("share of attention", f"validation perplexity ({found.text})")
-    ceiling = drawing.fit_y(drawn, found.points, found.references)
+    ceiling = drawing.fit_y(drawn, found.points, found.references, causal=True)
     for family in DASH:
         if family in found.series:
             path = sorted([*_ends(found, family), *found.series[family]], key=lambda point: point.x)
@@ -55,6 +56,8 @@ def figure(found: Ratio) -> Any:
                 )
     if any(point.diverged for point in found.points):
         drawn.add_scatter(**drawing.gone(found.points, ceiling))
+    for trace in drawing.causal(found.points):
+        drawn.add_scatter(**trace)
     drawing.references(drawn, found.references)
     drawn.update_xaxes(range=[-0.03, 1.03], tickformat=".0%")
     return drawn

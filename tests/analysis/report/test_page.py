@@ -19,6 +19,7 @@ pytest.importorskip("itables", reason="a report needs the extra [report]")
 
 from analysis.report import bundled
 from analysis.report.__main__ import main
+from analysis.report.page import html
 
 pytestmark = pytest.mark.usefixtures("light")
 LIBRARIES = {name: getattr(bundled, name) for name in ("plotly_js", "datatables_js", "datatables_css")}
@@ -177,6 +178,27 @@ def test_leaky_points_are_hollow_and_on_no_front(tmp_path):
     assert "Transformer" not in traces
 
 
+@pytest.mark.parametrize("values", [(20.0, 30.0), (2.0, 30.0)])
+def test_the_bigram_is_named_with_its_value_where_it_is_drawn(tmp_path, values):
+    made = (make(valid_ppl=value) for make, value in zip((transformer, row), values, strict=True))
+    layout = pages.charts(pages.page(study(tmp_path / "lines", *made)))["s1-ratio-ratio"]["layout"]
+    (bigram,) = [one for one in layout["annotations"] if one["text"] == "bigram 38.40"]
+    is_log = layout["yaxis"].get("type") == "log"
+    assert is_log == (values[0] == 2.0)
+    assert bigram["y"] == pytest.approx(math.log10(38.4) if is_log else 38.4)
+    assert layout["yaxis"]["range"][0] < bigram["y"] < layout["yaxis"]["range"][1]
+
+
+def test_leaky_points_stand_beside_their_causal_evaluation(tmp_path):
+    leaky = transformer(leaky=True, valid_ppl=3.0, valid_ppl_causal_eval=50.0)
+    figure = pages.charts(pages.page(study(tmp_path / "leaky", leaky, row())))["s1-ratio-ratio"]
+    (dots,) = [trace for trace in figure["data"] if trace.get("name") == "leaky weights, causal mask"]
+    assert dots["x"] == [1.0]
+    assert dots["y"] == [50.0]
+    low, high = figure["layout"]["yaxis"]["range"]
+    assert low < math.log10(50.0) < high
+
+
 # ---- sections --------------------------------------------------------------------------------
 def test_a_section_without_data_is_a_line_of_the_contents(of_ratios):
     sections = {section.attributes["id"] for section in of_ratios.all("section")}
@@ -257,8 +279,52 @@ def test_both_protocols_stand_side_by_side(of_both):
     (table,) = [one for one in of_both.all("table") if one.attributes["id"] == "s2-protocols"]
     found = {one["model"]: one for one in pages.rows(table)}
     assert found["Type A 10:2"]["report rank"] == "1"
-    assert found["RetNet"]["published rank"] == "1", "the only one that does not leak"
+    assert "published rank" not in found["RetNet"], "the only one that does not leak has no rank"
     assert found["Type A 10:2"]["corrected rank"]
+
+
+def test_a_study_of_both_protocols_is_its_own_counterpart_and_data_decide(ratios, ladder, tmp_path):
+    headings = [head.text for head in pages.page(ratios, ladder).id("protocols").all("h3")]
+    assert len(headings) == 1
+    assert headings[0].startswith("ladder "), "not ratios, which has more models in common"
+    models = ("Transformer", "RetNet", "Type A 6:6")
+    named = [one for name in models for one in studies.model(name, name)]
+    other = [one | {"protocol": "published", "data_hash": "f" * 16} for one in named]
+    renamed = [one | {"protocol": "published", "corpus": "pydocs of another folder"} for one in named]
+    mine = study(tmp_path / "mine", *named)
+    apart, same = study(tmp_path / "apart", *other), study(tmp_path / "same", *renamed)
+    assert not [one for one in pages.page(mine, apart).all("section") if one.attributes["id"] == "protocols"]
+    found = pages.page(mine, same)
+    assert found.id("protocols").all("h3")[0].text.startswith("same and mine ")
+    assert "against-2-chart" not in pages.charts(found)
+    longer = study(tmp_path / "longer", *(one | {"steps": 1600} for one in renamed))
+    found = pages.page(mine, longer)
+    assert "against-2-chart" in pages.charts(found), "trained longer: no chart in common"
+    assert "1,600 steps against 800 steps" in found.id("protocols").all("h3")[0].text
+
+
+def test_the_length_of_training_stands_in_the_first_table(tmp_path):
+    runs = [one | {"steps": 350, "tokens": 352800} for one in studies.model("Transformer", "t")]
+    (first,) = pages.rows(pages.page(study(tmp_path / "s", *runs)).id("studies"))
+    assert first["steps x batch"] == "350 x 1,008 tokens (352,800)"
+
+
+def test_models_below_the_bigram_are_warned_of_where_contrasts_stand(tmp_path):
+    runs = [studies.model(name, name, bigram_valid_ppl=20.0) for name in ("Transformer", "RetNet")]
+    found = pages.page(studies.planned(tmp_path / "low", "ar_ratio", [(one, {}) for one in runs]))
+    for section in ("run", "contrasts"):
+        assert "No model learned as much as counting pairs of tokens gives" in found.id(section).text
+
+
+def test_commands_show_no_path_of_this_machine(tmp_path):
+    folder = studies.planned(tmp_path / "s", "ar_ratio", [(studies.model("Transformer", "t"), {})])
+    plan = json.loads((folder / "plan.json").read_text())
+    plan["commands"] = ["python -m retsweep data.path=/home/someone/texts/pydocs"]
+    (folder / "plan.json").write_text(json.dumps(plan))
+    text = pages.read(html([folder], f"python -m analysis.report {folder}")).text
+    assert "data.path=PATH_TO/pydocs" in text
+    assert "/home/someone" not in text
+    assert str(tmp_path) not in text
 
 
 def test_studies_of_different_texts_share_no_axis(tmp_path):
@@ -298,6 +364,17 @@ def _counted():
     ]
 
 
+def _failed():
+    return _counted()[0] | {"status": "failed", "error": "out of memory"}
+
+
+def test_a_study_that_failed_beside_another_says_so(tmp_path):
+    found = pages.page(study(tmp_path / "fine", row()), study(tmp_path / "broken", _failed()))
+    first = {one["study"]: one for one in pages.rows(found.id("studies"))}
+    assert "no run came to an end" in first["broken"]["what varies"]
+    assert first["broken"]["text of the perplexities"] == "none"
+
+
 def _half_written(folder):
     study(folder, row())
     (folder / "trials/0000/row.json").write_text('{"architecture": "Tr')
@@ -320,6 +397,7 @@ def _empty(folder):
         (_half_written, "row.json is damaged"),
         (_mixed, "corpus"),
         (_empty, "no finished trial"),
+        (lambda folder: study(folder, _failed()), "no run came to an end: bad"),
     ],
 )
 def test_bad_studies_are_one_line(tmp_path, capsys, make, words):
