@@ -63,7 +63,9 @@ def sweep(wanted: Wanted, console: Console, began: float, arguments: Sequence[st
     """Carries out everything wanted, as far as time and signals let it; ``arguments`` are what asked
     for it. Raises SpecError, before anything is written, and StorageLost."""
     _check_places(wanted)
-    job = _job(wanted, plan(wanted))
+    planned = plan(wanted)
+    _check_rows(wanted, planned)
+    job = _job(wanted, planned)
     return _carry_out(job, wanted, console, began, arguments)
 
 
@@ -77,7 +79,9 @@ def tune_rates(
     not tried again. Raises as :func:`sweep` does.
     """
     _check_places(wanted)
-    tuning = tune.tuning_of(wanted, with_data(wanted.runs, cache_folder(wanted.settings.cache)))
+    planned = with_data(wanted.runs, cache_folder(wanted.settings.cache))
+    tuning = tune.tuning_of(wanted, planned)
+    _check_rows(wanted, tuning.outcomes(planned))  # now, not after hours of tries
     tries = tuning.wanted_tries
     _check_places(tries)
     job = _job(tries, tuning.planned)
@@ -112,6 +116,28 @@ def tune_rates(
             markup=False,
         )
     return tuning.tuned(choices), EXIT_FAILED if failed else EXIT_OK
+
+
+def _check_rows(wanted: Wanted, planned: Mapping[str, Planned]) -> None:
+    """Raises SpecError if the study that is ``wanted`` has a row of one of ``planned`` that says
+    something else of how the run came to be than its row would now. Such columns are no part of a run's
+    identity: it would be taken for finished, and never say that it was matched, or tuned."""
+    noting = {key: one for key, one in planned.items() if one.run.extra}
+    folder = _folder(wanted)
+    if not noting or not folder.exists():  # a study leaves a folder wherever it runs
+        return
+    url = storage_url(wanted.settings.storage, folder)
+    with answering(url), exclusive(url, wanted.study):
+        standing = Study(url, wanted.study, create=True).standing(noting)
+    for key, entry in standing.items():
+        row = entry.row if entry.state == "complete" else None
+        for column, value in noting[key].run.extra.items():
+            if row is not None and row.get(column) != value:
+                said = f"says {column}={row[column]}" if column in row else f"has no {column}"
+                raise SpecError(
+                    f"the row of {noting[key].run.label} in study {wanted.study} {said}, where this command "
+                    f"would write {column}={value}; accepted: another study (study=NAME)"
+                )
 
 
 def _standing(job: Job) -> dict[str, Entry]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,16 +111,21 @@ class Tuning:
     def tuned(self, choices: Mapping[str, Choice]) -> Wanted:
         """What was wanted, every run with its variant's chosen rate and the columns that say so."""
         tune = self.wanted.settings.tune
-        columns: dict[str, Any] = {"tuned_from": " ".join(repr(rate) for rate in sorted(_rates(tune)))}
-        if tune.steps is not None:
-            columns["tuned_steps"] = tune.steps
         runs = tuple(
-            dataclasses.replace(
-                _with_protocol(run, learning_rate=choices[key].rate), extra={**run.extra, **columns}
-            )
-            for run, key in zip(self.wanted.runs, self.keys, strict=True)
+            _tuned(run, choices[key].rate, tune) for run, key in zip(self.wanted.runs, self.keys, strict=True)
         )
         return dataclasses.replace(self.wanted, runs=runs)
+
+    def outcomes(self, planned: Iterable[Planned]) -> dict[str, Planned]:
+        """Every run that could come of the tuning, whatever is chosen, by spec_hash; ``planned`` as for
+        :func:`tuning_of`."""
+        tune = self.wanted.settings.tune
+        runs = [
+            dataclasses.replace(one, run=_tuned(one.run, rate, tune))
+            for one in planned
+            for rate in _rates(tune)
+        ]
+        return {spec_hash(one.spec, one.data_hash): one for one in runs}
 
 
 def is_asked(wanted: Wanted) -> bool:
@@ -219,6 +224,14 @@ def _try(run: Run, rate: float, seed: int, tune: Tune) -> Run:
         label=f"{_name(run)} rate {rate!r} seed {seed}",
         config={**tried.config, "seed": seed, "evaluate": {**tried.config.get("evaluate", {}), "probes": []}},
     )
+
+
+def _tuned(run: Run, rate: float, tune: Tune) -> Run:
+    """``run`` at the ``rate`` that was chosen, with the columns that say so."""
+    columns: dict[str, Any] = {"tuned_from": " ".join(repr(rate) for rate in sorted(_rates(tune)))}
+    if tune.steps is not None:
+        columns["tuned_steps"] = tune.steps
+    return dataclasses.replace(_with_protocol(run, learning_rate=rate), extra={**run.extra, **columns})
 
 
 def _with_protocol(run: Run, **changes: Any) -> Run:

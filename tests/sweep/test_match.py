@@ -160,6 +160,27 @@ def test_the_row_says_what_was_solved_and_its_config_repeats_it(tmp_path: Path) 
     assert again.extra == {}, "what the config holds is solved already"
 
 
+def test_a_study_with_unmatched_rows_of_a_run_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Transformer's width is solved to be what it was: only the columns tell the runs apart."""
+    monkeypatch.chdir(tmp_path)
+    words = ["layout.attention=4", "scale=tiny", *COUNT, "study=s"]
+    assert sweep(wanted(words), Console(file=io.StringIO()), 0.0).finished
+    (row,) = Path("runs/s/trials").glob("*/row.json")
+    plan, before = Path("runs/s/plan.json").read_text(), row.read_text()
+    with pytest.raises(
+        SpecError, match=r"^the row of Transformer in study s has no match, where this command"
+    ):
+        sweep(wanted([*words, "match=params"]), Console(file=io.StringIO()), 0.0)
+    assert (Path("runs/s/plan.json").read_text(), row.read_text()) == (plan, before)
+    other = wanted([*words, "match=params", "study=t"])
+    for _ in range(2):
+        assert sweep(other, Console(file=io.StringIO()), 0.0).finished
+    with pytest.raises(SpecError, match=r"says match=params, .* write match=macs; .* \(study=NAME\)$"):
+        sweep(wanted([*words, "match=macs", "study=t"]), Console(file=io.StringIO()), 0.0)
+
+
 def test_matched_runs_have_a_study_of_their_own() -> None:
     assert matched_sweep("small", "macs").study == "ar_ratio-count-small-corrected-match_macs"
     assert matched_sweep("small", "none").study == "ar_ratio-count-small-corrected"

@@ -315,6 +315,41 @@ def test_a_command_tunes_once_and_then_runs(
     assert events(tmp_path)["began@0"] == 5, "nothing ran again"
 
 
+def test_a_study_with_untuned_rows_of_a_run_is_refused_before_anything_runs(
+    toy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    untuned = [word for word in toy if word != ASKED]
+    assert main([*untuned, "protocol.learning_rate=0.01"]) == 0
+    before = events(tmp_path)
+    capsys.readouterr()
+    assert main(toy) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert (
+        "the row of Type A 2:2 in study s has no tuned_from, where this command would write "
+        "tuned_from=0.001 0.01 0.1; accepted: another study (study=NAME)\n"
+    ) in error
+    assert events(tmp_path) == before
+    assert not Path("runs/s-tune").exists()
+    assert main([word if word != "study=s" else "study=t" for word in toy]) == 0
+    (row,) = found_rows("t")
+    assert row["tuned_from"] == "0.001 0.01 0.1"
+
+
+def test_a_row_that_says_other_rates_is_refused_whatever_would_be_chosen(
+    toy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(toy) == 0
+    before = events(tmp_path)
+    more = [word if word != ASKED else "tune.learning_rate=[0.1,0.01,0.002]" for word in toy]
+    assert main(more) == 2
+    assert "in study s says tuned_from=0.001 0.01 0.1, where this command would write tuned_from=0.002 " in (
+        capsys.readouterr().err
+    )
+    assert events(tmp_path) == before
+    assert main([*toy, "seeds=2"]) == 0, "rows that agree are gone on from"
+
+
 def test_failed_tries_end_in_an_exit_code_and_are_not_repeated(
     toy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
