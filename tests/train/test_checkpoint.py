@@ -38,6 +38,18 @@ def test_a_writer_that_dies_leaves_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_what_a_killed_training_left_is_removed_and_a_row_that_is_being_written_is_not(tmp_path):
+    (tmp_path / ".last.pt.0123.tmp").touch()
+    checkpoint.save(tmp_path / "last.pt", content(TinyModel()))
+
+    def write(file):
+        file.write(b"row")
+        checkpoint.remove_leftovers(tmp_path)
+
+    write_atomically(tmp_path / "row.json", write)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "row.json"]
+
+
 def test_a_single_flipped_bit_anywhere_in_the_weights_is_found(tmp_path):
     path = tmp_path / "last.pt"
     model = TinyModel()
