@@ -70,14 +70,12 @@ class Contrast:
         return self.quantity.startswith(EXACT)
 
 
-def file_of(study: str, plan: Plan | None) -> Path | None:
-    """The contrasts of the study's sweep; of an older study without a plan, those of the sweep
-    that its name begins with. None if there are none."""
-    if plan is not None and plan.sweep is not None:
-        path = FOLDER / f"{plan.sweep}.yaml"
-        return path if path.is_file() else None
-    named = [path for path in sorted(FOLDER.glob("*.yaml")) if study.startswith(path.stem)]
-    return max(named, key=lambda path: len(path.stem), default=None)
+def file_of(plan: Plan | None) -> Path | None:
+    """The contrasts of the study's sweep, which only its plan says; None if there are none."""
+    if plan is None or plan.sweep is None:
+        return None
+    path = FOLDER / f"{plan.sweep}.yaml"
+    return path if path.is_file() else None
 
 
 def read_contrasts(path: Path) -> list[Contrast]:

@@ -17,7 +17,7 @@ from analysis.columns import cost_columns, preflight_columns, quality_columns
 from analysis.macs import convention_notes
 from analysis.notes import notes_of
 from analysis.order import put_in_order
-from analysis.plan import Plan, read_plan
+from analysis.plan import PLAN, Plan, read_plan
 from analysis.render import TERMINAL_WIDTH, Section, markdown, needed_width, terminal, tex
 from analysis.rows import Row, read_rows, write_atomically
 from analysis.verdicts import Judgement, judge
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 #: The task of rows that say what was found before any training, and their column of the code.
 CHECK, CODE = "preflight", "preflight_code"
+
+#: Of a study that trained: without its sweep nobody knows what was named before its runs.
+NO_PLAN = f"No contrasts: no {PLAN}, which names the sweep; the command of the study, run again, writes it."
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,9 @@ def write(study: Path) -> Table:
     rows, plan = read_rows(study), read_plan(study)
     table = build(study.resolve().name, rows, plan)
     table = with_differences(table, rows, plan)
-    table = replace(table, judgement=judge(table.study, rows, plan))
+    if plan is None and any(row.get("train_ppl") is not None for row in rows):
+        table = replace(table, notes=(*table.notes, NO_PLAN))
+    table = replace(table, judgement=judge(rows, plan))
     files = {
         "table.csv": table.frame().to_csv(index=False, lineterminator="\n"),
         "table.md": markdown(table.study, table.sections, table.notes),

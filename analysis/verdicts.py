@@ -72,11 +72,12 @@ class Judgement:
         return str(text)
 
 
-def judge(study: str, rows: Sequence[Row], plan: Plan | None) -> Judgement | None:
-    """The verdicts on the contrasts of the study's sweep; None if it has none, or did not train.
+def judge(rows: Sequence[Row], plan: Plan | None) -> Judgement | None:
+    """The verdicts on the contrasts of the study's sweep; None if it has none, has no plan
+    that says which sweep it was, or did not train.
 
     Raises TableError if their file is damaged."""
-    path = file_of(study, plan)
+    path = file_of(plan)
     lines = put_in_order(lines_of(rows), plan)
     if path is None or all(line.get("train_ppl") is None for line in lines):
         return None

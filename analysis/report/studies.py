@@ -59,7 +59,7 @@ class Study:
     @cached_property
     def judgement(self) -> Judgement | None:
         """The verdicts on its contrasts; None if its sweep has none."""
-        return judge(self.name, self.source.rows, self.source.plan) if self.trained else None
+        return judge(self.source.rows, self.source.plan) if self.trained else None
 
     @property
     def sweep(self) -> str | None:

@@ -47,7 +47,7 @@ def made_up(row, seed):
 def test_the_sweep_has_whatever_its_contrasts_compare(name):
     rows, plan = carried_out(name)
     assert plan.sweep == name
-    judgement = judge("s", rows, plan)
+    judgement = judge(rows, plan)
     assert [one.words for one in judgement.verdicts if one.estimate is None and one.ratio is None] == []
 
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import math
 
 import pytest
@@ -48,9 +49,13 @@ def by_name(judgement):
 PLAN = Plan("ar_ratio", (), {}, ())
 
 
+def plan_of(folder, plan):
+    (folder / "plan.json").write_text(json.dumps({"sweep": plan.sweep, "members": []}))
+
+
 def test_the_verdicts_of_a_study_of_the_report():
     rows = report()
-    found = judge("anything", rows, PLAN)
+    found = judge(rows, PLAN)
     verdicts = by_name(found)
     b = verdicts["A against B at equal ratio"]
     assert b.nats == pytest.approx(0.05, abs=0.002)
@@ -74,13 +79,13 @@ def test_the_verdicts_of_a_study_of_the_report():
     dearer = [
         one | {"macs_train_forward": 33_000_001} if one["architecture"] == "RetNet" else one for one in rows
     ]
-    words = by_name(judge("s", dearer, PLAN))["cost of a training forward"].words
+    words = by_name(judge(dearer, PLAN))["cost of a training forward"].words
     assert words == "exact: RetNet costs 10.0 % more (33,000,001 against 30,000,001)"
     assert "60 degrees of freedom, 31 variants" in " ".join(found.notes)
 
 
 def test_holm_is_over_the_file_and_counts_what_is_absent():
-    verdicts = by_name(judge("s", report(), PLAN))
+    verdicts = by_name(judge(report(), PLAN))
     tested = sorted((one for one in verdicts.values() if one.estimate), key=lambda one: one.estimate.p)
     assert len(tested) == 5
     adjusted = 0.0
@@ -88,14 +93,14 @@ def test_holm_is_over_the_file_and_counts_what_is_absent():
         adjusted = max(adjusted, min(1.0, (5 - place) * one.estimate.p))
         assert one.p_holm == pytest.approx(adjusted)
     without = [one for one in report() if not one["architecture"].startswith("Type C")]
-    fewer = by_name(judge("s", without, PLAN))
+    fewer = by_name(judge(without, PLAN))
     assert fewer["C against A at equal share of attention heads"].words == "absent: no run of Type C 2:6"
     smallest = min((one for one in fewer.values() if one.estimate), key=lambda one: one.estimate.p)
     assert smallest.p_holm == pytest.approx(5 * smallest.estimate.p)
 
 
 def test_what_is_not_resolved_says_what_could_have_been():
-    loud = by_name(judge("s", report(size=8.0), PLAN))["A 10:2 against Transformer"]
+    loud = by_name(judge(report(size=8.0), PLAN))["A 10:2 against Transformer"]
     assert not loud.resolved
     assert loud.words == f"not resolved: {loud.estimate.smallest}"
     assert loud.estimate.smallest.endswith(" %")
@@ -108,13 +113,13 @@ def test_what_is_not_resolved_says_what_could_have_been():
     assert loud.estimate.detectable > alone.detectable
     # the interval leaves out zero, but p is doubled: that without Type C stands beside it with p = 1
     some = [one for one in report(size=2.8) if not one["architecture"].startswith("Type C")]
-    between = by_name(judge("s", some, PLAN))["A 10:2 against Transformer"]
+    between = by_name(judge(some, PLAN))["A 10:2 against Transformer"]
     assert between.estimate.resolved
     assert between.resolved is False
     assert between.p_holm == pytest.approx(2 * between.estimate.p)
     assert between.words.startswith("not resolved after Holm: A 10:2 is higher by ")
     assert between.words.endswith(between.estimate.smallest)
-    assert "at 5 % / 5 (the first step of Holm)" in judge("s", some, PLAN).notes[0]
+    assert "at 5 % / 5 (the first step of Holm)" in judge(some, PLAN).notes[0]
 
 
 def test_diverged_variants_are_named_and_their_contrasts_absent():
@@ -122,7 +127,7 @@ def test_diverged_variants_are_named_and_their_contrasts_absent():
         one | ({"status": "diverged@7"} if one["architecture"] == "Type C 4:4" and one["seed"] == 1 else {})
         for one in report()
     ]
-    found = judge("s", rows, PLAN)
+    found = judge(rows, PLAN)
     words = by_name(found)["C against A at equal share of attention heads"].words
     assert words == "absent: Type C 4:4 diverged at step 7"
     assert "Not in the model of valid nll: Type C 4:4 (diverged at step 7)." in found.notes
@@ -135,7 +140,7 @@ def test_leaky_weights_are_compared_under_a_causal_mask_and_named():
         else one
         for one in report()
     ]
-    verdicts = by_name(judge("s", rows, PLAN))
+    verdicts = by_name(judge(rows, PLAN))
     ten = verdicts["A 10:2 against Transformer"]
     assert ten.nats == pytest.approx(0.05, abs=0.02)
     both = verdicts["A against B at equal ratio"].words
@@ -149,7 +154,7 @@ def test_leaks_and_divergence_are_named_at_one_seed_too():
         leak = {"leaky": True, "valid_ppl": 2.0, "valid_ppl_causal_eval": one["valid_ppl"]}
         rows.append(one | leak if one["architecture"] == "Transformer" else one)
     rows = [one | {"status": "diverged@7"} if one["architecture"] == "RetNet" else one for one in rows]
-    verdicts = by_name(judge("s", rows, PLAN))
+    verdicts = by_name(judge(rows, PLAN))
     ten = verdicts["A 10:2 against Transformer"].words
     assert ten.endswith("without an error bar; leaky weights under a causal mask: Transformer leaky")
     assert verdicts["RetNet against Transformer"].words == "absent: RetNet diverged at step 7"
@@ -157,16 +162,16 @@ def test_leaks_and_divergence_are_named_at_one_seed_too():
 
 def test_a_leak_is_no_remark_on_a_speed_and_no_reason_to_have_none():
     rows = [one | {"leaky": True, "valid_ppl_causal_eval": 9.0} for one in report()]
-    assert "leak" not in by_name(judge("s", rows, PLAN))["measured time of training"].words
+    assert "leak" not in by_name(judge(rows, PLAN))["measured time of training"].words
     mute = [{name: value for name, value in one.items() if name != "tokens_per_second"} for one in rows]
-    words = by_name(judge("s", mute, PLAN))["measured time of training"].words
+    words = by_name(judge(mute, PLAN))["measured time of training"].words
     assert words == (
         "absent: RetNet leaky no finite tokens_per_second; Transformer leaky no finite tokens_per_second"
     )
 
 
 def test_no_inference_at_one_seed():
-    found = judge("s", report(seeds=1), PLAN)
+    found = judge(report(seeds=1), PLAN)
     ten = by_name(found)["A 10:2 against Transformer"]
     assert (ten.estimate, ten.p_holm, ten.resolved) == (None, None, None)
     assert ten.words.startswith("no inference: one run a variant")
@@ -176,20 +181,21 @@ def test_no_inference_at_one_seed():
 
 def test_times_of_several_devices_are_not_compared():
     rows = [one | {"device": f"gpu {one['seed']}"} for one in report()]
-    words = by_name(judge("s", rows, PLAN))["measured time of training"].words
+    words = by_name(judge(rows, PLAN))["measured time of training"].words
     assert words.startswith("no inference: timed on several devices: gpu 0, gpu 1, gpu 2")
 
 
 def test_a_study_without_contrasts_or_training_has_no_verdicts():
-    assert judge("smoke-train", report(), None) is None
-    assert judge("ar_ratio-train", report(), Plan("scaling", (), {}, ())) is None
+    assert judge(report(), None) is None
+    assert judge(report(), Plan("scaling", (), {}, ())) is None
     counts = [{name: value for name, value in one.items() if "ppl" not in name} for one in report()]
-    assert judge("ar_ratio-count", counts, PLAN) is None
-    assert judge("ar_ratio-train-small-corrected", report(seeds=1), None) is not None
+    assert judge(counts, PLAN) is None
+    assert judge(report(seeds=1), PLAN) is not None
 
 
 def test_the_table_shows_the_contrasts_and_the_csv_has_their_numbers(tmp_path, capsys):
-    folder = study(tmp_path / "ar_ratio-x", *report())
+    folder = study(tmp_path / "x", *report())
+    plan_of(folder, PLAN)
     assert main([str(folder)]) == 0
     assert "A 10:2 against Transformer" in capsys.readouterr().out
     text = (folder / "table.md").read_text()
@@ -232,18 +238,27 @@ def test_a_damaged_file_is_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.setattr(contrast, "FOLDER", tmp_path)
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(TableError, match=message) as caught:
-        judge("mine-train", report(seeds=1), None)
+        judge(report(seeds=1), Plan("mine", (), {}, ()))
     assert "\n" not in str(caught.value)
 
 
-def test_the_longest_name_decides_where_there_is_no_plan(tmp_path, monkeypatch):
+def test_only_the_plan_says_what_contrasts_a_study_has(tmp_path, monkeypatch):
     monkeypatch.setattr(contrast, "FOLDER", tmp_path)
-    for name in ("ar", "ar_ratio"):
-        (tmp_path / f"{name}.yaml").write_text("[]")
-    assert file_of("ar_ratio-train", None).stem == "ar_ratio"
-    assert file_of("ar-train", None).stem == "ar"
-    assert file_of("other", None) is None
-    assert file_of("other", Plan("ar", (), {}, ())).stem == "ar"
+    (tmp_path / "ar_ratio.yaml").write_text("[]")
+    assert file_of(PLAN).stem == "ar_ratio"
+    assert file_of(Plan("ar", (), {}, ())) is file_of(Plan(None, (), {}, ())) is file_of(None) is None
+
+
+def test_a_study_without_a_plan_says_that_it_has_no_contrasts(tmp_path):
+    folder = study(tmp_path / "ar_ratio-train-small-corrected", *report(seeds=1))
+    table = write(folder)
+    assert table.judgement is None
+    assert table.notes[-1].startswith("No contrasts: no plan.json")
+    assert not (folder / "contrasts.csv").exists()
+    plan_of(folder, PLAN)
+    table = write(folder)
+    assert table.judgement is not None
+    assert not any("No contrasts" in note for note in table.notes)
 
 
 def test_what_a_model_is_fitted_to_is_chosen_by_lists_and_exceptions():
