@@ -11,7 +11,7 @@ from analysis.aggregate import Line
 from analysis.columns import Column
 from analysis.report.bundled import as_json
 
-DIVERGED, LAST = 1e307, 1e308
+DIVERGED, LEAKY, LAST = 1e307, 2e307, 1e308
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.aggregate import Line
+from analysis.aggregate import Line, is_leaky
 from analysis.columns import contexts, count, measured, number, ood_columns, runs
 from analysis.figures.source import is_number, share
-from analysis.report.blocks import Cell, Grid, GridRow, Head, sort_key
+from analysis.report.blocks import LEAKY, Cell, Grid, GridRow, Head, sort_key
 from analysis.table import Table
 
 
@@ -22,6 +22,15 @@ class Shown:
     text: Callable[[Line], str]
     value: Callable[[Line], Any]
     numeric: bool = True
+    leaks: bool = False
+
+    def order(self, line: Line) -> float | int | str:
+        """What its cell is sorted by. What looked ahead is no likelihood: it comes after all that is
+        one, by its size, and only before what is missing."""
+        key = sort_key(self.value(line))
+        if self.leaks and is_leaky(line) and isinstance(key, (int, float)) and key < LEAKY:
+            return LEAKY * (1 + key / (1 + abs(key)))
+        return key
 
 
 def line_grid(anchor: str, table: Table) -> Grid:
@@ -33,7 +42,7 @@ def line_grid(anchor: str, table: Table) -> Grid:
         tuple(Head(column.header, column.numeric, column.meaning) for column in columns),
         tuple(
             GridRow(
-                tuple(Cell(column.text(line), sort_key(column.value(line))) for column in columns),
+                tuple(Cell(column.text(line), column.order(line)) for column in columns),
                 kind,
             )
             for lines, kind in ((section.lines, ""), (section.references, "reference"))
@@ -49,7 +58,7 @@ def shown_columns(lines: Sequence[Line]) -> list[Shown]:
         Shown("model", "layout and ratio, and what else varies here", _label, _label, numeric=False),
         Shown("attention\nheads", "and their share of all heads, over the network", _share_text, share),
         *_perplexities(),
-        _plain("valid\nbits/byte", "valid_bits_per_byte", "bits a byte of validation text, any tokenizer"),
+        _bits("valid\nbits/byte", "valid_bits_per_byte", "bits a byte of validation text, any tokenizer"),
         Shown("seeds", "runs that the line stands on", runs, lambda line: line.get("ok")),
         Shown("marks", "leaky, tuned, matched, diverged: see below", marks, marks, numeric=False),
         Shown("params", "parameters of the model", lambda line: count(line.get("params")), _of("params")),
@@ -122,7 +131,12 @@ def _title(column: str) -> str:
 
 
 def _measured(header: str, column: str, meaning: str) -> Shown:
-    return Shown(header, f"{meaning} ({column})", measured(header, column).cell, _of(column))
+    leaks = not column.endswith("_causal_eval")
+    return Shown(header, f"{meaning} ({column})", measured(header, column).cell, _of(column), leaks=leaks)
+
+
+def _bits(header: str, column: str, meaning: str) -> Shown:
+    return replace(_plain(header, column, meaning), leaks=True)
 
 
 def _plain(header: str, column: str, meaning: str) -> Shown:

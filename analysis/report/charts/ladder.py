@@ -15,6 +15,11 @@ from analysis.report.charts import drawing
 
 #: Of a step's row are its models spread over this part.
 HIGH = 0.74
+#: What a reader of that many intervals must know.
+MANY = (
+    "The intervals are many and not adjusted for their number: some leave out zero by chance; the contrasts "
+    "that were named before the runs are."
+)
 
 
 def blocks(source: Source, anchor: str) -> list[Block]:
@@ -30,7 +35,8 @@ def blocks(source: Source, anchor: str) -> list[Block]:
                 figure(found, rungs),
                 f"Change of the validation NLL ({source.text}) against the same model as it is; left is "
                 "better. Bars are 95 % intervals. Hollow: leaky weights, evaluated under a causal mask. "
-                "Crosses at the right edge: a run diverged; triangles at the left: it no longer diverges.",
+                "Crosses at the right edge: a run diverged; triangles at the left: it no longer diverges. "
+                f"{MANY}",
             ),
             _table(f"{anchor}-{name}-table", rungs),
         ]
@@ -40,7 +46,8 @@ def blocks(source: Source, anchor: str) -> list[Block]:
 def _table(anchor: str, rungs: Sequence[Rung]) -> Block:
     steps = list(dict.fromkeys(rung.step for rung in rungs))
     models = list(dict.fromkeys(rung.model for rung in rungs))
-    said = {(rung.step, rung.model): words(rung) for rung in rungs}
+    bases = {rung.model: rung for rung in rungs if rung.change is None}
+    said = {(rung.step, rung.model): words(rung, bases.get(rung.model)) for rung in rungs}
     rows = [[step, *(said.get((step, model), "") for model in models)] for step in steps]
     return grid(
         anchor,
@@ -51,17 +58,23 @@ def _table(anchor: str, rungs: Sequence[Rung]) -> Block:
     )
 
 
-def words(rung: Rung) -> str:
-    """What a step did to a model: "-7.7 % (-8.3 to -7.0)", "not resolved", "diverged" ..."""
-    if rung.diverged:
-        return f"diverged ({rung.n - rung.ok} of {rung.n} runs)"
-    if rung.change is None:
-        return "as it is"
+def words(rung: Rung, base: Rung | None = None) -> str:
+    """What a step did to a model: "-7.7 % (-8.3 to -7.0)", "not resolved", "diverged" ...; ``base`` is
+    the model as it is, to be named where one of both diverged."""
     if rung.same:
         return "does not concern it"
+    if rung.change is None:
+        return f"as it is; {_diverged(rung)}" if rung.diverged else "as it is"
+    if rung.diverged or (base is not None and base.diverged):
+        beside = f" (as it is: {base.n - base.ok} of {base.n})" if base is not None else ""
+        return f"{_diverged(rung)}{beside}"
     if rung.change.nats == -math.inf:
         return "no longer diverges"
     return drawing.words(rung.change)
+
+
+def _diverged(rung: Rung) -> str:
+    return f"{rung.n - rung.ok} of {rung.n} diverged"
 
 
 def figure(found: Ladder, rungs: Sequence[Rung]) -> Any:
@@ -82,8 +95,9 @@ def figure(found: Ladder, rungs: Sequence[Rung]) -> Any:
     drawn.add_vline(x=0, line={"color": drawing.INK, "width": 1})
     for index, model in enumerate(found.models):
         own = [rung for rung in rungs if rung.model == model and not rung.same]
+        base = next((rung for rung in own if rung.change is None), None)
         aside = HIGH * ((index + 0.5) / len(found.models) - 0.5)
-        for trace in _traces(model, own, steps, aside, index, place, edges):
+        for trace in _traces(model, own, base, steps, aside, index, place, edges):
             drawn.add_scatter(**trace)
     drawn.update_xaxes(range=list(edges), **ticks)
     numbered = {"tickvals": list(range(len(steps))), "ticktext": [drawing.text(step) for step in steps]}
@@ -94,6 +108,7 @@ def figure(found: Ladder, rungs: Sequence[Rung]) -> Any:
 def _traces(
     model: str,
     rungs: Sequence[Rung],
+    base: Rung | None,
     steps: Sequence[str],
     aside: float,
     index: int,
@@ -124,7 +139,7 @@ def _traces(
             "mode": "markers",
             "marker": marks[kind],
             "hovertext": [f"<b>{drawing.text(model)}</b>, {drawing.text(rung.step)}" for rung in members],
-            "customdata": [drawing.text(words(rung)) for rung in members],
+            "customdata": [drawing.text(words(rung, base)) for rung in members],
             "hovertemplate": "%{hovertext}<br>%{customdata}<extra></extra>",
         }
         ends = [(rung.change.low, rung.change.high) if rung.change else (None, None) for rung in members]

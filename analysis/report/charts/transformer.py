@@ -1,13 +1,19 @@
-"""Every model against the Transformer: as the report printed it, and under each protocol."""
+"""Every model against the Transformer: as the report printed it, and under each protocol.
+
+The report's differences stand in a panel of their own: they are of another quantity (a training
+perplexity that leaks), at another scale, of another text, and no axis is common to both.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.figures.changes import Change, compare
+from analysis.aggregate import Line
+from analysis.figures.changes import Change, compare, estimated
+from analysis.figures.source import is_finite
 from analysis.inference import Model, NoInference
 from analysis.published import retformers
 from analysis.report.blocks import Cell, Chart, Grid, GridRow, Head, sort_key
@@ -39,7 +45,10 @@ class Against:
 
 def blocks(found: Sequence[Plain], anchor: str) -> list[Chart | Grid]:
     """The chart and its table; [] without a Transformer to compare with."""
-    measured = [_measured(each, len(found) > 1) for each in found if BASE in each.lines]
+    several = len(found) > 1
+    with_base = [each for each in found if BASE in each.lines]
+    measured = [_measured(each, several) for each in with_base]
+    measured += [_as_measured(each, several) for each in with_base if each.protocol == "published"]
     names = _in_order([name for series in measured for name in series.changes])
     if len(names) < 2:
         return []
@@ -51,8 +60,9 @@ def blocks(found: Sequence[Plain], anchor: str) -> list[Chart | Grid]:
             figure(series, names),
             f"NLL of each model minus the Transformer's: left of zero, it is better. Measured: of validation "
             f"text ({text}), with 95 % intervals, hollow where the weights leaked in training and were "
-            "evaluated under a causal mask. The report's is of its own training batches, one run, under a "
-            "mask that leaks.",
+            "evaluated under a causal mask. “Train, as measured”: of the training perplexity, which leaks as "
+            "in the report. The report's own differences, at the right, are not comparable in size: other "
+            "quantity, scale and text, one run, under a mask that leaks. Only their order is.",
         ),
         _table(f"{anchor}-table", series, names),
     ]
@@ -69,9 +79,38 @@ def _measured(found: Plain, several: bool) -> Against:
         fitted, why = found.model("valid nll"), ""
     except NoInference as none:
         fitted, why = None, str(none)
-    name = f"{found.study.name}, {found.protocol}" if several else f"{found.protocol} protocol"
+    name = _called(found, several)
     leaky = frozenset(name for name, line in found.lines.items() if line.get("leaky"))
     return Against(name, _changes(found, fitted, why), leaky)
+
+
+def _called(found: Plain, several: bool) -> str:
+    return f"{found.study.name}, {found.protocol}" if several else f"{found.protocol} protocol"
+
+
+def _as_measured(found: Plain, several: bool) -> Against:
+    """The same of the training perplexity, leaks and all: the report's quantity. Never marked as
+    leaky, which would say that a causal mask was put on."""
+    try:
+        fitted, why = found.model("train nll", "as trained"), ""
+    except NoInference as none:
+        fitted, why = None, str(none)
+    names = [name for name, line in found.lines.items() if name != BASE and not line.get("reference")]
+    return Against(
+        f"{_called(found, several)}, train, as measured",
+        {name: _train_change(found.lines[name], found.lines[BASE], fitted, why) for name in names},
+    )
+
+
+def _train_change(line: Line, base: Line, fitted: Model | None, why: str) -> Change:
+    if fitted is not None:
+        try:
+            return estimated(fitted.difference(str(line["variant_hash"]), str(base["variant_hash"])))
+        except NoInference as none:
+            why = str(none)
+    values = [line.get("train_ppl"), base.get("train_ppl")]
+    known = [math.log(value) for value in values if is_finite(value) and value > 0]
+    return Change(known[0] - known[1], why=why) if len(known) == 2 else Change(None, why=why)
 
 
 def _changes(found: Plain, fitted: Model | None, why: str) -> dict[str, Change]:
@@ -89,6 +128,37 @@ def _report(names: Sequence[str]) -> Against:
 
 
 def figure(series: Sequence[Against], names: Sequence[str]) -> Any:
+    """What was measured at the left, what the report printed in a panel and on an axis of its own."""
+    drawn = drawing.new(
+        "NLL minus the Transformer's, nats a token (left is better)", "", 170 + 24 * len(names)
+    )
+    for index in range(1, len(names), 2):
+        band = {"fillcolor": "#f5f6f8", "line": {"width": 0}, "layer": "below"}
+        drawn.add_hrect(y0=index - 0.5, y1=index + 0.5, **band)
+    panels = {
+        "x": ([one for one in series if one.name != REPORT], (0.0, 0.64), "measured here"),
+        "x2": (
+            [one for one in series if one.name == REPORT],
+            (0.7, 1.0),
+            "not comparable in size: the report",
+        ),
+    }
+    for axis, (members, domain, title) in panels.items():
+        place, ticks = drawing.signed(*_limits(members))
+        look = {**drawing.AXIS, "domain": list(domain), **ticks}
+        drawn.update_layout({f"xaxis{axis[1:]}": look if axis == "x" else {**look, "anchor": "y"}})
+        line = {"color": drawing.INK, "width": 1}
+        drawn.add_shape(type="line", xref=axis, x0=0, x1=0, yref="paper", y0=0, y1=1, line=line)
+        head = {"xref": "paper", "yref": "paper", "y": 0, "yanchor": "top", "yshift": -40, "showarrow": False}
+        drawn.add_annotation(x=sum(domain) / 2, xanchor="center", text=f"<b>{title}</b>", **head)
+        _draw(drawn, members, names, place, axis)
+    drawn.update_layout(margin_b=84, xaxis_title_standoff=2)
+    numbered = {"tickvals": list(range(len(names))), "ticktext": [drawing.text(name) for name in names]}
+    drawn.update_yaxes(**numbered, range=[len(names) - 0.5, -0.5], showgrid=False, ticks="")
+    return drawn
+
+
+def _limits(series: Sequence[Against]) -> tuple[float, float]:
     ends = [
         end
         for one in series
@@ -96,16 +166,15 @@ def figure(series: Sequence[Against], names: Sequence[str]) -> Any:
         for end in (change.nats, change.low, change.high)
         if end is not None and math.isfinite(end)
     ]
-    place, ticks = drawing.signed(min(ends, default=-0.1), max(ends, default=0.1))
-    drawn = drawing.new(
-        "NLL minus the Transformer's, nats a token (left is better)", "", 140 + 24 * len(names)
-    )
-    for index in range(1, len(names), 2):
-        band = {"fillcolor": "#f5f6f8", "line": {"width": 0}, "layer": "below"}
-        drawn.add_hrect(y0=index - 0.5, y1=index + 0.5, **band)
-    drawn.add_vline(x=0, line={"color": drawing.INK, "width": 1})
+    return min(ends, default=-0.1), max(ends, default=0.1)
+
+
+def _draw(
+    drawn: Any, series: Sequence[Against], names: Sequence[str], place: Callable[[float], float], axis: str
+) -> None:
     for index, one in enumerate(series):
         aside = 0.6 * ((index + 0.5) / len(series) - 0.5)
+        look = 0 if one.name == REPORT else 1 + index % (len(MARKS) - 1)
         for leaky in (False, True):
             known = {
                 name: change
@@ -113,16 +182,11 @@ def figure(series: Sequence[Against], names: Sequence[str]) -> Any:
                 if change.nats is not None and math.isfinite(change.nats) and (name in one.leaky) == leaky
             }
             if known:
-                drawn.add_scatter(
-                    **_trace(one.name, known, leaky, place, index), y=[names.index(n) + aside for n in known]
-                )
-    numbered = {"tickvals": list(range(len(names))), "ticktext": [drawing.text(name) for name in names]}
-    drawn.update_xaxes(**ticks)
-    drawn.update_yaxes(**numbered, range=[len(names) - 0.5, -0.5], showgrid=False, ticks="")
-    return drawn
+                y = [names.index(name) + aside for name in known]
+                drawn.add_scatter(**_trace(one.name, known, leaky, place, look), y=y, xaxis=axis)
 
 
-def _trace(name: str, known: dict[str, Change], leaky: bool, place: Any, index: int) -> dict[str, Any]:
+def _trace(name: str, known: dict[str, Change], leaky: bool, place: Any, look: int) -> dict[str, Any]:
     x = [place(change.nats) for change in known.values()]
     highs = [change.nats if change.high is None else change.high for change in known.values()]
     lows = [change.nats if change.low is None else change.low for change in known.values()]
@@ -130,7 +194,7 @@ def _trace(name: str, known: dict[str, Change], leaky: bool, place: Any, index: 
         "name": drawing.text(f"{name}, leaky weights" if leaky else name),
         "x": x,
         "mode": "markers",
-        "marker": drawing.mark(*MARKS[index % len(MARKS)], hollow=leaky),
+        "marker": drawing.mark(*MARKS[look], hollow=leaky),
         "hovertext": [f"<b>{drawing.text(model)}</b>, {drawing.text(name)}" for model in known],
         "customdata": [drawing.text(drawing.words(change)) for change in known.values()],
         "hovertemplate": "%{hovertext}<br>%{customdata}<extra></extra>",

@@ -138,6 +138,21 @@ def test_marks_say_leaky_tuned_matched_and_diverged(tmp_path):
     assert "diverged@3" in next(said for label, said in marks.items() if label.startswith("Type C"))
 
 
+def test_what_looked_ahead_is_sorted_after_every_likelihood(tmp_path):
+    gone = studies.gone(studies.model("Type C 4:4", "c", seeds=1))
+    ahead = [transformer(leaky=True, valid_ppl=3.0), type_x("A", 6, leaky=True, valid_ppl=2.0)]
+    table = pages.page(study(tmp_path / "s", *ahead, row(valid_ppl=30.0), *gone)).id("s1-lines-table")
+    place = [head.text for head in table.all("th")].index("valid ppl")
+    cells = {one.all("td")[0].text: one.all("td")[place] for one in table.all("tr")[1:]}
+    order = sorted(cells, key=lambda name: float(cells[name].attributes["data-order"]))
+    assert [name for name in order if "gram" not in name] == [
+        "RetNet",
+        "Type C 4:4",
+        "Type A 6:6 leaky",
+        "Transformer leaky",
+    ]
+
+
 # ---- the front -------------------------------------------------------------------------------
 def test_every_convention_of_the_drop_down_has_the_rows_numbers(ratios, of_ratios):
     lines = {
@@ -222,7 +237,7 @@ def test_a_section_without_data_is_a_line_of_the_contents(of_ratios):
 
 def test_contrasts_stand_as_they_were_judged(ratios, of_ratios):
     found = pages.rows(of_ratios.id("s1-contrasts"))
-    section = judge("ratios", read_rows(ratios), read_plan(ratios)).section()
+    section = judge(read_rows(ratios), read_plan(ratios)).section()
     assert len(found) == len(section.lines) > 4
     for one, line in zip(found, section.lines, strict=True):
         assert list(one.values()) == [" ".join(column.cell(line).split()) for column in section.columns]
@@ -233,8 +248,10 @@ def test_the_ladder_is_drawn_and_told(of_both):
     published = {one["step"]: one for one in pages.rows(of_both.id("s2-ladder-published-table"))}
     assert published["causal mask"]["Transformer"].startswith("−7.")
     assert published["causal mask"]["RetNet"] == "does not concern it"
-    assert published["warm-up"]["Type C 4:4"] == "no longer diverges"
-    assert published["clipping"]["Type C 4:4"] == "diverged (3 of 3 runs)"
+    assert published["warm-up"]["Type C 4:4"] == "0 of 3 diverged (as it is: 3 of 3)"
+    assert published["clipping"]["Type C 4:4"] == "3 of 3 diverged (as it is: 3 of 3)"
+    assert published["as it is"]["Type C 4:4"] == "as it is; 3 of 3 diverged"
+    assert "many and not adjusted for their number" in of_both.id("ladder").text
     traces = pages.charts(of_both)["s2-ladder-published"]["data"]
     steps = pages.charts(of_both)["s2-ladder-published"]["layout"]["yaxis"]["ticktext"]
     drawn = [trace for trace in traces if trace["name"] == "RetNet"]
@@ -434,7 +451,7 @@ def test_infinities_reach_the_page_as_json(tmp_path):
     assert not {"inf", "nan"} & set(orders)
 
 
-def test_every_model_stands_against_the_transformer_with_the_reports_own_number(ratios, of_both):
+def test_every_model_stands_against_the_transformer_with_the_reports_own_number(ratios, ladder, of_both):
     figure = pages.charts(of_both)["against-1-chart"]
     names = figure["layout"]["yaxis"]["ticktext"]
     assert names == [model.architecture for model in retformers() if model.architecture != "Transformer"]
@@ -443,7 +460,11 @@ def test_every_model_stands_against_the_transformer_with_the_reports_own_number(
         names[round(y)]: x
         for x, y in zip(drawn["ratios, corrected"]["x"], drawn["ratios, corrected"]["y"], strict=True)
     }
-    place = (lambda nats: math.asinh(nats / 0.1)) if "tickvals" in figure["layout"]["xaxis"] else float
+
+    def placed(axis):
+        return (lambda nats: math.asinh(nats / 0.1)) if "tickvals" in figure["layout"][axis] else float
+
+    place = placed("xaxis")
     rows = read_rows(ratios)
     base = next(row["variant_hash"] for row in rows if row["architecture"] == "Transformer")
     estimates = differences(rows, base)
@@ -458,8 +479,21 @@ def test_every_model_stands_against_the_transformer_with_the_reports_own_number(
         )
     )
     assert report["Type A 10:2"] == pytest.approx(
-        place(math.log(printed["Type A 10:2"] / printed["Transformer"]))
+        placed("xaxis2")(math.log(printed["Type A 10:2"] / printed["Transformer"]))
     )
+    on_its_own = {trace["name"] for trace in figure["data"] if trace.get("xaxis") == "x2"}
+    assert on_its_own == {"the report, train"}
+    measured = drawn["ladder, published, train, as measured"]
+    own, base = (
+        [
+            math.log(row["train_ppl"])
+            for row in read_rows(ladder)
+            if row["variant_hash"] == f"published/as it is/{name}"
+        ]
+        for name in ("Type A 10:2", "Transformer")
+    )
+    seen = dict(zip((names[round(y)] for y in measured["y"]), measured["x"], strict=True))
+    assert seen["Type A 10:2"] == pytest.approx(place((sum(own) - sum(base)) / 3), rel=1e-9)
     assert drawn["ladder, published, leaky weights"]["marker"]["symbol"].endswith("-open")
     table = {one["model"]: one for one in pages.rows(of_both.id("against-1-table"))}
     assert table["Type A 10:2"]["the report, train"] == "−24.5 %"
