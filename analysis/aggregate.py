@@ -72,9 +72,10 @@ def may_rank(line: Mapping[str, Any], column: str = "valid_ppl") -> bool:
     )
 
 
-def refuse_mixed_data(rows: Sequence[Row]) -> None:
-    """Raises TableError, with the columns that differ, if perplexities in ``rows`` are of different
-    text or tokens. One text may go by two names (a folder's is part of what a corpus is called)."""
+def refuse_mixed_data(rows: Sequence[Row], study: str = "") -> None:
+    """Raises TableError, with the ``study`` and the columns that differ, if perplexities in ``rows``
+    are of different text or tokens. One text may go by two names (a folder's is part of what a
+    corpus is called)."""
     trained = [row for row in rows if any(row.get(column) is not None for column in DATA)]
     if len({row.get("data_hash") or (row.get("corpus"), row.get("tokenizer")) for row in trained}) < 2:
         return
@@ -83,8 +84,9 @@ def refuse_mixed_data(rows: Sequence[Row]) -> None:
         values = dict.fromkeys(str(row.get(column)) for row in trained)
         if len(values) > 1:
             differ.append(f"{column} ({', '.join(values)})")
+    where = f"{study}: " if study else ""
     raise TableError(
-        f"rows of different data share no table: they differ in {', '.join(differ)}; "
+        f"{where}rows of different data share no table: they differ in {', '.join(differ)}; "
         "give each corpus and tokenizer a study of its own (study=NAME)"
     )
 

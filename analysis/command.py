@@ -6,18 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from analysis.rows import TableError, find_studies, find_study
-
-
-def run(module: str, arguments: Sequence[str], act: Callable[[Path], None]) -> int:
-    """``python -m MODULE [STUDY]``: 0, 1 with one line on standard error, 2 for bad arguments."""
-    if len(arguments) > 1:
-        return _usage(f"{module} [STUDY]")
-    return _run(f"{module} [STUDY]", arguments, lambda: act(find_study(arguments[0] if arguments else None)))
+from analysis.rows import TableError, find_studies
 
 
 def run_each(module: str, arguments: Sequence[str], act: Callable[[Path], None]) -> int:
-    """``python -m MODULE [STUDY ...]``: ``act`` on one study after the other."""
+    """``python -m MODULE [STUDY ...]``: ``act`` on one study after the other. 0; 1 with one line on
+    standard error; 2 for bad arguments."""
 
     def all_of_them() -> None:
         for study in find_studies(arguments):
@@ -33,15 +27,11 @@ def run_together(module: str, arguments: Sequence[str], act: Callable[[list[Path
 
 def _run(usage: str, arguments: Sequence[str], act: Callable[[], None]) -> int:
     if any(argument.startswith("-") for argument in arguments):
-        return _usage(usage)
+        print(f"usage: python -m {usage}", file=sys.stderr)
+        return 2
     try:
         act()
     except TableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _usage(usage: str) -> int:
-    print(f"usage: python -m {usage}", file=sys.stderr)
-    return 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ RUNS = Path("runs")
 PUBLISHED_ROWS = "rows.csv"
 #: A row without one of these was not written whole, or is none.
 NEEDED = ("variant_hash", "architecture", "layout", "pattern", "seed", "protocol", "scale", "status")
+#: Columns that end like this hold a number (infinite where a run diverged), or None.
+NUMBERS = ("_ppl", "_ppl_causal_eval", "_bits_per_byte", "tokens_per_second")
 
 
 class TableError(ValueError):
@@ -91,7 +94,15 @@ def _checked(row: Any, where: str, remedy: str) -> Row:
     if missing:
         raise TableError(f"{where} is no row: it has no {', '.join(missing)}; {remedy}")
     assert isinstance(row, dict)
+    diverged = str(row["status"]).startswith("diverged")  # its numbers count as infinite, whatever they are
+    for column, value in row.items():
+        if value is not None and column.endswith(NUMBERS) and not (diverged or _is_number(value)):
+            raise TableError(f"{where} is damaged: its {column} is {value!r}, which is no number; {remedy}")
     return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
 def _read_csv(path: Path) -> list[Row]:

@@ -103,7 +103,7 @@ def show(table: Table) -> None:
 def build(study: str, rows: Sequence[Row], plan: Plan | None = None) -> Table:
     """The table of ``rows``; ``plan`` says what the sweep calls them. Raises TableError for rows
     that were trained on different data."""
-    refuse_mixed_data(rows)
+    refuse_mixed_data(rows, study)
     lines = put_in_order(_of_latest_code(lines_of(rows), plan), plan)
     trained = any(line.get(column) is not None for line in lines for column in line if is_quality(column))
     if lines and all(line.get("task") == CHECK for line in lines):

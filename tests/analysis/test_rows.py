@@ -103,3 +103,21 @@ def test_a_plan_is_read_and_an_old_study_has_none(tmp_path):
     (tmp_path / "plan.json").write_text('{"sweep": "x", "members": [{}]}')
     with pytest.raises(TableError, match=r"plan.json is damaged \(KeyError"):
         read_plan(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["33.25", float("nan"), True, [1]])
+@pytest.mark.parametrize("column", ["valid_ppl", "valid_ppl_causal_eval", "tokens_per_second"])
+def test_a_perplexity_that_is_no_number_is_refused_in_one_line(tmp_path, value, column):
+    told = rf"its {column} is .*, which is no number; "
+    with pytest.raises(TableError, match=rf"0000/row.json is damaged: {told}delete it") as caught:
+        read_rows(study(tmp_path / "s", row(**{column: value})))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "rows.csv").write_text(csv_of([row(**{column: value})]))
+    with pytest.raises(TableError, match=rf"rows.csv, line 2, is damaged: {told}write it again"):
+        read_rows(tmp_path / "p")
+
+
+def test_a_perplexity_may_be_none_or_infinite(tmp_path):
+    rows = [row(valid_ppl=None), row(seed=1, valid_ppl=float("inf")), row(seed=2, valid_ppl=33)]
+    assert read_rows(study(tmp_path / "s", *rows)) == rows

@@ -182,6 +182,7 @@ def test_rows_of_different_data_share_no_table(tmp_path, capsys, columns, words)
     folder = study(tmp_path / "s", row(), transformer(), row(seed=1, **columns))
     assert main([str(folder)]) == 1
     error = capsys.readouterr().err
+    assert error.startswith("error: s: rows of different data share no table: ")
     assert words in error
     assert error.count("\n") == 1
     assert not (folder / "table.csv").exists()
