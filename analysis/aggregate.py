@@ -17,7 +17,7 @@ DESCRIPTION = [
     *("architecture", "layout", "ar_ratio", "pattern", "mixer", "hybrid_form", "position", "start"),
     *("attention_heads", "retention_heads", "layers", "heads", "d_model", "ffn", "vocabulary"),
     *("context", "params", "learning_rate", "precision", "leaky", "reference"),
-    *("protocol", "scale", "task", "corpus", "tokenizer"),
+    *("protocol", "scale", "task", "corpus", "tokenizer", "text_form"),
     *("planned_steps", "epochs", "batch", "accumulate", "dropout", "weight_decay"),
     *("schedule", "warmup", "clip", "beta2", "shuffle", "train_chunks", "chunking"),
     *("weight_decay_of", "decay", "value_expansion", "train_ppl_of"),

@@ -28,6 +28,7 @@ def notes_of(lines: Sequence[Line]) -> list[str]:
     unlearned = learned(lines)
     return [
         *([unlearned] if unlearned else []),
+        *_text(lines),
         *(*_runs(lines), *_leaky(lines), *_train(lines), *_tuned(lines), *_matched(lines)),
         *_differences(lines),
     ]
@@ -104,6 +105,18 @@ def _runs(lines: Sequence[Line]) -> list[str]:
     if failed:
         notes.append(f"Failed and without a part in any number: {'; '.join(failed)}.")
     return [*notes, *_partly(lines)]
+
+
+def _text(lines: Sequence[Line]) -> list[str]:
+    """Of which corpora it is the tokenised release that was read."""
+    return [f"{name}: not comparable with figures of the raw text." for name in tokenised(lines)]
+
+
+def tokenised(lines: Sequence[Line]) -> list[str]:
+    """ "wikitext2, the tokenised release (<unk>, @-@)" of each corpus of which that was read: to be
+    said wherever its perplexities stand."""
+    names = (str(line.get("corpus")) for line in lines if line.get("text_form") == "tokenised")
+    return [f"{name}, the tokenised release (<unk>, @-@)" for name in dict.fromkeys(names)]
 
 
 def _partly(lines: Sequence[Line]) -> list[str]:
@@ -209,7 +222,7 @@ def _differences(lines: Sequence[Line]) -> list[str]:
     if any(line.get("report_gmacs") for line in lines):
         notes.append(
             "report: Agrawal & Hu (2023), at 12 layers of width 768, one seed; its perplexity is of "
-            "40 training batches of WikiText-2."
+            "40 training batches of raw WikiText-2."
         )
     for column, what in (
         ("git_commit", "commits"),

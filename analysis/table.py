@@ -15,7 +15,7 @@ from analysis import command
 from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_quality, lines_of, refuse_mixed_data
 from analysis.columns import cost_columns, preflight_columns, quality_columns
 from analysis.macs import convention_notes
-from analysis.notes import notes_of
+from analysis.notes import notes_of, tokenised
 from analysis.order import put_in_order
 from analysis.plan import PLAN, Plan, read_plan
 from analysis.render import TERMINAL_WIDTH, Section, markdown, needed_width, terminal, tex
@@ -121,9 +121,10 @@ def build(study: str, rows: Sequence[Row], plan: Plan | None = None) -> Table:
 
 
 def section_of(lines: Sequence[Line]) -> Section:
-    """The lines of a study that trained as they are printed, reference lines below."""
+    """The lines of a study that trained as they are printed, reference lines below. The title says
+    where their text is not what others measure on."""
     return Section(
-        title="",
+        title="; ".join(tokenised(lines)),
         columns=quality_columns(lines),
         lines=tuple(line for line in lines if not line.get("reference")),
         references=(*(line for line in lines if line.get("reference")), *_corpus_lines(lines)),

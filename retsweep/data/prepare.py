@@ -36,6 +36,9 @@ FORMAT = 1
 HASH_LENGTH = 16
 TOKENIZER = "tokenizer.json"
 BYTE_LENGTHS = "byte_lengths.bin"
+#: What stands within this many tokens of a text that was tokenised into words once.
+TEXT_FORM_TOKENS = 1 << 17
+TOKENISED = (" @-@ ", "<unk>")
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +87,13 @@ class TokenisedCorpus:
         """The first tokens of train, as many as valid has. A run need not train on all of them: few steps,
         or shuffled ones, leave chunks out, and ``protocol.train_chunks`` may end before they do."""
         return self.splits["train"].head(len(self.splits["valid"].tokens))
+
+    @property
+    def text_form(self) -> str:
+        """ "tokenised" where train begins as the releases of WikiText do that have rare words replaced
+        by <unk> and hyphens set apart, else "raw": their perplexities a token are not comparable."""
+        text = self.encoder().decode(self.splits["train"].tokens[:TEXT_FORM_TOKENS])
+        return "tokenised" if all(mark in text for mark in TOKENISED) else "raw"
 
     def encoder(self) -> Encoder:
         """Text to tokens and back."""

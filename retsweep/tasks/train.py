@@ -84,7 +84,8 @@ class _Training:
                 columns |= probes.columns(self.evaluation, model)
             else:  # The last update broke the weights, and no further step was there to show it.
                 columns["status"] = f"diverged@{outcome.steps}"
-        return {**columns, **self.evaluation.best(outcome, columns), **references}
+        text = {"text_form": self.corpus.text_form}
+        return {**columns, **self.evaluation.best(outcome, columns), **references, **text}
 
     def utilisation(self, outcome: Outcome) -> dict[str, float]:
         """``gemm_flops_per_second`` and ``mfu``; the model's MACs are those of its parallel form."""

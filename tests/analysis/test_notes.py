@@ -82,6 +82,17 @@ def test_what_only_some_runs_have_is_named():
     assert note.endswith("; ood ppl d: 1 of 2 runs; 2 other columns (see partly in table.csv).")
 
 
+def test_the_tokenised_release_is_named_beside_every_perplexity():
+    told = {"corpus": "wikitext2:folder", "text_form": "tokenised"}
+    table = build("s", [transformer(**told), row(**told)])
+    name = "wikitext2:folder, the tokenised release (<unk>, @-@)"
+    assert table.sections[0].title == name
+    assert f"{name}: not comparable with figures of the raw text." in table.notes
+    raw = build("s", [transformer(**told | {"text_form": "raw"}), row()])
+    assert raw.sections[0].title == ""
+    assert not any("tokenised" in note for note in raw.notes)
+
+
 USE = "learned to use what stands before the last token: the better of Transformer and RetNet has valid ppl"
 PAIRS = (
     "learned as much as counting pairs of tokens gives: the better of Transformer and RetNet has valid ppl"

@@ -304,3 +304,19 @@ def test_end_of_text_in_a_text_is_the_token(make_folder: Maker, tmp_path: Path) 
         "valid"
     ]
     assert valid.tokens.tolist() == [97, 256, 98]
+
+
+@pytest.mark.parametrize("tokenizer", [Bpe(), Bytes()])
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("a twenty @-@ year <unk> of it", "tokenised"),
+        ("a twenty @-@ year rest of it", "raw"),  # as in WikiText's raw release
+        ("a twenty-year <unk> of it", "raw"),
+    ],
+)
+def test_a_text_tokenised_into_words_is_told_from_a_raw_one(
+    make_folder: Maker, tmp_path: Path, tokenizer: TokenizerSpec, text: str, form: str
+) -> None:
+    opened = open_folder(make_folder(train=text), tmp_path / "cache", tokenizer, 260)
+    assert opened.text_form == form

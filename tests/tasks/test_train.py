@@ -100,7 +100,9 @@ def test_a_row_has_its_columns_and_the_model_has_learnt(run, spec_of):
         *(f"{split}_{what}" for split in ("train", "valid", "test") for what in ("ppl", "bits_per_byte")),
         "unigram_valid_ppl",
         "bigram_valid_ppl",
+        "text_form",
     }
+    assert row["text_form"] == "raw"
     assert (row["status"], row["steps"], row["tokens"]) == ("ok", 30, 30 * 8 * CONTEXT)
     assert row["bigram_valid_ppl"] < row["unigram_valid_ppl"]
     assert row["valid_ppl"] < row["unigram_valid_ppl"] < 30
