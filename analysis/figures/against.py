@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.aggregate import Line
+from analysis.baseline import group_of
 from analysis.figures import marks, style
-from analysis.figures.changes import Change, compare, model
+from analysis.figures.changes import Change, compare, models
 from analysis.figures.source import ENDS, FAMILIES, OTHERS, MissingError, Point, Source, is_number, point
 
 
@@ -55,12 +56,12 @@ def against(source: Source, column: str, axis: str) -> Against:
         if len({line[column] for line in found}) < len(found):
             labels = ", ".join(str(line["label"]) for line in found)
             raise MissingError(f"{name} stands more than once at one {column}: {labels}")
-    fitted, why = model(source)
+    fits = models(source)
     transformers = {line[column]: line for line in several.get("Transformer", [])}
 
     def change(line: Line) -> Change | None:
         base = transformers.get(line[column])
-        return compare(fitted, why, line, base) if base else None
+        return compare(*fits[group_of(line)], line, base) if base else None
 
     series = tuple(_series(found, axis, change) for found in several.values())
     places = tuple(sorted({line[column] for found in several.values() for line in found}))

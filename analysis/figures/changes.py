@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.aggregate import Line
+from analysis.baseline import group_of
 from analysis.figures.source import CAUSAL_METRIC, METRIC, Source, is_number
 from analysis.inference import Estimate, Model, NoInference, fit
+from analysis.rows import Row
+
+Group = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,20 @@ class Change:
         return None if self.nats is None else 100 * math.expm1(min(self.nats, 700.0))
 
 
-def model(source: Source) -> tuple[Model | None, str]:
-    """The fit behind all intervals of the study; None and the reason where its seeds bear none."""
+def models(source: Source) -> dict[Group, tuple[Model | None, str]]:
+    """The fits behind the intervals of the study, one a group of lines as the table's intervals have
+    them (protocol, scale, width, context); None and the reason where the seeds bear none."""
+    groups = {line["variant_hash"]: group_of(line) for line in source.table.lines}
+    rows: dict[Group, list[Row]] = {}
+    for row in source.rows:
+        if row["variant_hash"] in groups:  # a table of counts leaves reference lines out
+            rows.setdefault(groups[row["variant_hash"]], []).append(row)
+    return {group: _fit(own) for group, own in rows.items()}
+
+
+def _fit(rows: Sequence[Row]) -> tuple[Model | None, str]:
     try:
-        return fit(source.rows), ""
+        return fit(rows), ""
     except NoInference as none:
         return None, str(none)
 

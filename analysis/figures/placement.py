@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 from analysis.figures import marks, style
+from analysis.figures.changes import Change, estimated, models
 from analysis.figures.source import ENDS, MissingError, Point, Source, is_number, point, share
+from analysis.inference import Model, NoInference
 
 SAID = "placement"
 
@@ -16,13 +19,16 @@ SAID = "placement"
 @dataclass(frozen=True)
 class Spread:
     """The placements of one share of attention: lowest, mean and highest perplexity, of means over
-    seeds; ``nats`` is the distance from lowest to highest. Only of what may be compared."""
+    seeds; ``nats`` is the distance from lowest to highest. Only of what may be compared, and of the
+    placements that every share has. ``chance``: the distance (nats) that means of so many equally
+    good placements would span on average; None where one seed leaves it unknown."""
 
     share: float
     low: float
     mean: float
     high: float
     count: int
+    chance: float | None = None
 
     @property
     def nats(self) -> float:
@@ -31,12 +37,16 @@ class Spread:
 
 @dataclass(frozen=True)
 class Placement:
-    """``points`` by kind of placement, in the plan's order; ``ends``: Transformer and RetNet."""
+    """``points`` by kind of placement, in the plan's order; ``ends``: Transformer and RetNet.
+    ``effect`` is the distance between the means over placements of the worst and the best share,
+    ``seeds`` the fewest runs behind a point that is compared."""
 
     points: dict[str, tuple[Point, ...]]
     ends: tuple[Point, ...]
     spreads: tuple[Spread, ...]
     text: str
+    effect: Change
+    seeds: int
 
     @property
     def largest_spread(self) -> float:
@@ -46,8 +56,7 @@ class Placement:
     @property
     def ratio_effect(self) -> float:
         """The distance, in nats, between the highest and the lowest mean over placements."""
-        means = [spread.mean for spread in self.spreads]
-        return math.log(max(means) / min(means))
+        return self.effect.nats or 0.0
 
 
 def data(source: Source) -> Placement:
@@ -61,7 +70,9 @@ def data(source: Source) -> Placement:
         part = share(line) if line else None
         if SAID in member.said and line and part is not None:
             points.setdefault(member.said[SAID], []).append(point(line, part))
-    spreads = _spreads([p for found in points.values() for p in found])
+    compared = _balanced(points)
+    model, why = _fitted(source)
+    spreads = _spreads(compared, model)
     if not spreads:
         raise MissingError("no ratio has two placements with a validation perplexity yet")
     ends = [point(line, part) for line in lines.values() if (part := share(line)) in (0.0, 1.0)]
@@ -70,17 +81,69 @@ def data(source: Source) -> Placement:
         tuple(p for p in ends if p.family in ENDS),
         spreads,
         source.text,
+        _effect(compared, spreads, model, why),
+        min(p.n for found in compared.values() for p in found),
     )
 
 
-def _spreads(points: Sequence[Point]) -> tuple[Spread, ...]:
+def _balanced(points: dict[str, list[Point]]) -> dict[float, list[Point]]:
+    """By share, what may be compared, with as many points of each kind at every share as the share
+    with the fewest has: a placement that one share alone has would stand for its ratio. Shares with
+    fewer than two points have no part."""
+    ranked = {kind: [p for p in found if p.ranked] for kind, found in points.items()}
+    every = [p for found in ranked.values() for p in found]
+    shares = [part for part in sorted({p.x for p in every}) if sum(p.x == part for p in every) > 1]
+    found: dict[float, list[Point]] = {part: [] for part in shares}
+    for members in ranked.values():
+        own = {part: [p for p in members if p.x == part] for part in shares}
+        fewest = min((len(at) for at in own.values()), default=0)
+        for part, at in own.items():
+            found[part] += at[:fewest]
+    return {part: at for part, at in found.items() if len(at) > 1}
+
+
+def _fitted(source: Source) -> tuple[Model | None, str]:
+    """The fit of the group that the placements are in; they share sizes, or are not compared here."""
+    fits = list(models(source).values())
+    return fits[0] if len(fits) == 1 else (None, "the placements are of several sizes or protocols")
+
+
+def _spreads(compared: dict[float, list[Point]], model: Model | None) -> tuple[Spread, ...]:
     found = []
-    for part in sorted({p.x for p in points}):
-        values = sorted(p.y for p in points if p.x == part and p.ranked)
-        if len(values) > 1:
-            mean = math.exp(math.fsum(map(math.log, values)) / len(values))
-            found.append(Spread(part, values[0], mean, values[-1], len(values)))
+    for part, points in compared.items():
+        values = sorted(p.y for p in points)
+        mean = math.exp(math.fsum(map(math.log, values)) / len(values))
+        chance = None
+        if model is not None:
+            error = model.residual_sd / math.sqrt(min(p.n for p in points))
+            chance = _expected_range(len(values)) * error
+        found.append(Spread(part, values[0], mean, values[-1], len(values), chance))
     return tuple(found)
+
+
+def _expected_range(count: int) -> float:
+    """Mean distance between the largest and the smallest of ``count`` standard normal numbers:
+    the integral of 1 - F^count - (1 - F)^count (Tippett 1925), by the trapezoid rule."""
+    step = 0.01
+    below = [NormalDist().cdf(step * place) for place in range(-800, 801)]
+    return step * math.fsum(1 - part**count - (1 - part) ** count for part in below)
+
+
+def _effect(
+    compared: dict[float, list[Point]], spreads: Sequence[Spread], model: Model | None, why: str
+) -> Change:
+    """The share with the highest mean minus the one with the lowest, each the mean of its points."""
+    high, low = (choose(spreads, key=lambda spread: spread.mean).share for choose in (max, min))
+    if high == low:
+        return Change(0.0, why="one ratio only")
+    sides = [{p.variant_hash: 1 / len(compared[part]) for p in compared[part]} for part in (high, low)]
+    if model is not None:
+        try:
+            return estimated(model.difference(*sides))
+        except NoInference as none:
+            why = str(none)
+    means = {spread.share: math.log(spread.mean) for spread in spreads}
+    return Change(means[high] - means[low], why=why)
 
 
 def draw(found: Placement) -> Any:
@@ -117,14 +180,17 @@ def draw(found: Placement) -> Any:
         _mark(axis, end, ceiling, 0.0, style.GREY, style.FAMILY[end.family][1], end.family)
     axis.set_xlabel("share of attention: attention heads / heads")
     axis.set_ylabel(f"validation perplexity ({found.text})")
-    axis.set_title(
-        f"placement: up to {100 * math.expm1(found.largest_spread):.1f} % between two of one ratio; "
-        f"ratio: {100 * math.expm1(found.ratio_effect):.1f} % between means"
-        if len(found.spreads) > 1
-        else f"placement: {100 * math.expm1(found.largest_spread):.1f} % between two of one ratio"
-    )
+    axis.set_title(_title(found))
     style.legend(figure, [axis])
     return figure
+
+
+def _title(found: Placement) -> str:
+    seed = "one seed; " if found.seeds < 2 else ""
+    words = f"{seed}placement: up to {100 * math.expm1(found.largest_spread):.1f} % between two of one ratio"
+    if len(found.spreads) < 2:
+        return words
+    return f"{words}; ratio: {100 * math.expm1(found.ratio_effect):.1f} % between means"
 
 
 def _mark(axis: Any, p: Point, ceiling: float, shift: float, colour: str, marker: str, kind: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from analysis.aggregate import Line, is_leaky
 from analysis.plan import Plan, read_plan
-from analysis.rows import Row, TableError, read_rows
+from analysis.rows import Row, read_rows
 from analysis.table import Table, build
 
 METRIC = "valid_ppl"
@@ -57,10 +57,6 @@ class Source:
         named = [self.lines[0].get(key) for key in ("corpus", "tokenizer")] if self.lines else []
         return ", ".join(str(name) for name in named if name)
 
-    def rows_of(self, variant_hash: str) -> list[Row]:
-        """The runs of a variant, one a seed."""
-        return [row for row in self.rows if row["variant_hash"] == variant_hash]
-
     def trained(self) -> list[Line]:
         """The lines that have a validation perplexity, diverged ones (infinite) included.
 
@@ -74,11 +70,8 @@ class Source:
 
 def open_source(folder: Path) -> Source:
     """Reads a study (``runs/<study>`` or a published folder). Raises TableError."""
-    rows = read_rows(folder)
-    table = build(folder.resolve().name, rows)
-    if len(table.sections) > 1:
-        raise TableError(f"{folder} mixes corpora or tokenizers: their perplexities do not share an axis")
-    return Source(folder, tuple(rows), table, read_plan(folder))
+    rows, plan = read_rows(folder), read_plan(folder)
+    return Source(folder, tuple(rows), build(folder.resolve().name, rows, plan), plan)
 
 
 @dataclass(frozen=True)

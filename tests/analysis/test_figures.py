@@ -5,10 +5,14 @@ from fractions import Fraction
 
 import pytest
 
-from analysis.figures import context, curves, decode, ladder, pareto, placement, ratio, scaling
+from analysis.baseline import with_differences
+from analysis.figures import changes, context, curves, decode, ladder, pareto, placement, ratio, scaling
 from analysis.figures.source import MissingError, open_source
+from analysis.plan import read_plan
 from analysis.published import retformers
+from analysis.rows import read_rows
 from analysis.statistics import ci95
+from analysis.table import build
 from tests.analysis import studies
 from tests.analysis.rows import row, study, transformer, type_x
 from tests.analysis.studies import gone, model, nats, noise
@@ -220,7 +224,48 @@ def test_the_spread_of_placement_stands_beside_the_effect_of_ratio(made):
     assert all(spread.count == 8 for spread in found.spreads)
     assert found.largest_spread == pytest.approx(0.09, abs=0.01)  # last -0.04, head split 0.05
     assert found.ratio_effect == pytest.approx(0.125, abs=0.004)
+    assert found.effect.low < 0.125 < found.effect.high
+    assert found.effect.high - found.effect.low < 0.01
+    sd = changes.models(made("placement")).popitem()[1][0].residual_sd
+    assert found.spreads[0].chance == pytest.approx(2.847 * sd / math.sqrt(3), rel=1e-3)  # Tippett, n = 8
+    assert found.seeds == 3
     assert {end.architecture for end in found.ends} == {"Transformer", "RetNet"}
+
+
+def test_a_placement_that_one_ratio_alone_has_is_in_no_span(tmp_path):
+    members = [
+        (model(f"Type {kind} {k}:{12 - k}", f"{kind}{k}", shift, seeds=1), {"placement": said})
+        for k in (3, 6)
+        for kind, said, shift in (("A", "first", 0.0), ("B", "last", 0.02))
+    ]
+    alone = model("Type C 2:6", "far off", 0.9, seeds=1)
+    found = placement.data(
+        open_source(studies.planned(tmp_path / "s", "placement", [*members, (alone, {"placement": "split"})]))
+    )
+    assert [spread.count for spread in found.spreads] == [2, 2]
+    assert found.largest_spread < 0.05
+    assert len(found.points["split"]) == 1, "it is drawn all the same"
+    assert (found.seeds, found.effect.low, found.spreads[0].chance) == (1, None, None)
+    assert "one run a variant" in found.effect.why
+
+
+def test_labels_are_those_of_the_table_with_its_plan(made):
+    source = made("defects")
+    table = build(source.name, read_rows(source.folder), read_plan(source.folder))
+    assert [line["label"] for line in source.table.lines] == [line["label"] for line in table.lines]
+    assert any("published: causal mask" in line["label"] for line in source.table.lines)
+
+
+def test_intervals_are_those_of_the_table(made):
+    source = made("scaling")
+    table = with_differences(source.table, source.rows, source.plan)
+    wanted = {line["variant_hash"]: line for line in table.lines if line.get("against_percent") is not None}
+    for series in scaling.data(source).series:
+        for point, change in zip(series.points, series.changes, strict=True):
+            if series.family != "Transformer":
+                line = wanted[point.variant_hash]
+                assert 100 * math.expm1(change.low) == pytest.approx(line["against_percent_low"])
+                assert 100 * math.expm1(change.high) == pytest.approx(line["against_percent_high"])
 
 
 def test_ends_that_a_sweep_brings_as_references_are_models_in_every_figure(made):

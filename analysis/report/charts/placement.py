@@ -15,6 +15,9 @@ from analysis.report.charts import drawing
 
 #: How far apart, in shares of attention, the placements of one ratio are drawn.
 STEP = 0.012
+ONE_SEED = (
+    "One seed a placement: what a seed alone changes is in these spans, and nothing here tells how much."
+)
 
 
 def blocks(source: Source, anchor: str) -> list[Block]:
@@ -27,6 +30,7 @@ def blocks(source: Source, anchor: str) -> list[Block]:
             f"Validation perplexity ({found.text}) by the place of attention, the placements of one ratio "
             "beside each other. A grey box spans them; the grey line joins their means.",
         ),
+        *([Words((ONE_SEED,))] if found.seeds < 2 else []),
         Words(tuple(_said(spread) for spread in found.spreads)),
         Words((_against_ratio(found),)),
     ]
@@ -35,18 +39,32 @@ def blocks(source: Source, anchor: str) -> list[Block]:
 def _said(spread: Spread) -> str:
     return (
         f"At {spread.share:.0%} attention, {spread.count} placements span {spread.low:,.4g} to "
-        f"{spread.high:,.4g}: {percent(as_percent(spread.nats))} % between the lowest and the highest mean."
+        f"{spread.high:,.4g}: {percent(as_percent(spread.nats))} % between the lowest and the highest mean"
+        + (
+            "."
+            if spread.chance is None
+            else f"; means of as many equally good ones would span {percent(as_percent(spread.chance))} % on "
+            "average, by chance."
+        )
     )
 
 
 def _against_ratio(found: Placement) -> str:
     if len(found.spreads) < 2:
         return "One ratio only: what the ratio is worth cannot be set against the placement."
+    effect = found.effect
+    between = f" ({_percent(effect.low)} to {_percent(effect.high)})" if effect.low is not None else ""
+    none = f", no interval: {effect.why}" if effect.low is None and effect.why else ""
     return (
-        f"The ratio's effect, between the means over placements: {percent(as_percent(found.ratio_effect))} "
-        f"%. The placement's, at one ratio: up to {percent(as_percent(found.largest_spread))} %. Both are of "
-        "means over seeds; a span of several means is wide by chance alone."
+        f"The ratio's effect, between the means over placements: {_percent(effect.nats)} %{between}{none}. "
+        f"The placement's, at one ratio: up to {_percent(found.largest_spread)} %. Both are over the "
+        "placements that every ratio has; highest and lowest were chosen after the runs, and "
+        "a span of several means is wide by chance alone."
     )
+
+
+def _percent(nats: float | None) -> str:
+    return percent(as_percent(nats or 0.0))
 
 
 def figure(found: Placement) -> Any:

@@ -278,7 +278,11 @@ def test_placement_sizes_and_contexts_have_their_charts(tmp_path):
         "s2-scaling-scaling-change",
         "s3-context-context",
     } <= set(drawn)
-    assert "8 placements span" in found.id("placement").text
+    told = found.id("placement").text
+    assert "8 placements span" in told
+    assert "equally good ones would span" in told
+    assert "between the means over placements: 13" in told
+    assert "One seed" not in told
     gaps = next(trace for trace in drawn["s2-scaling-scaling-change"]["data"] if trace["name"] == "RetNet")
     assert gaps["y"] == pytest.approx([0.25, 0.25 * 2 / 3, 0.25 * 4 / 9], abs=0.01)
 
