@@ -12,7 +12,8 @@ from tests.analysis import studies
 pytest.importorskip("jinja2", reason="a report needs the extra [report]")
 pytest.importorskip("plotly", reason="a report needs the extra [report]")
 pytest.importorskip("itables", reason="a report needs the extra [report]")
-pytest.importorskip("playwright", reason="playwright drives the browser")
+if not os.environ.get("CI"):  # where it must be installed: there the import below fails
+    pytest.importorskip("playwright", reason="playwright drives the browser")
 
 from playwright import sync_api
 
@@ -96,7 +97,8 @@ def test_a_click_on_a_heading_sorts_by_the_value(seen, lines):
 
     for title, column in (("(valid_ppl)", "valid_ppl"), ("(macs_fvcore)", "macs_fvcore")):
         head = seen.locator(f"#{TABLE} th[title*='{title}']")
-        rising = sorted(lines, key=lambda label, column=column: lines[label][column])
+        behind = column == "valid_ppl"  # what looked ahead comes after every likelihood
+        rising = sorted(lines, key=lambda name: (behind and lines[name]["leaky"], lines[name][column]))
         head.click()
         seen.wait_for_selector(f"#{TABLE} th[title*='{title}'][aria-sort=ascending]")
         assert order() == rising
