@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.aggregate import has_ended, is_diverged, is_leaky
+from analysis.aggregate import group_of, has_ended, is_diverged, is_leaky
 from analysis.columns import percent as percent
 from analysis.rows import Row, TableError
 from analysis.statistics import t_quantile
@@ -216,6 +216,18 @@ def fit(rows: Sequence[Row], quantity: str = "valid nll", leaky: Leaky = "causal
     if model.freedom < 1:
         raise NoInference("too few runs to tell the spread between seeds from the variants' differences")
     return model
+
+
+def together(rows: Sequence[Row], variants: Collection[str]) -> list[Row]:
+    """The rows that a model of ``variants`` (by hash) is fitted to: theirs, and those of the study's
+    reference models of the same protocol, scale, width and context, whose runs tell as much of the
+    spread between seeds. So contrasts, tables and pages pool the same variance."""
+    groups = {group_of(row) for row in rows if row["variant_hash"] in variants}
+    return [
+        row
+        for row in rows
+        if row["variant_hash"] in variants or (row.get("reference") and group_of(row) in groups)
+    ]
 
 
 def observe(

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.aggregate import Line
 from analysis.columns import number
-from analysis.inference import Model, NoInference, fit
+from analysis.inference import Model, NoInference, fit, together
 from analysis.ladder import BASE
 from analysis.report.studies import Study
 from analysis.rows import Row
@@ -29,8 +29,8 @@ class Plain:
 
     @property
     def rows(self) -> list[Row]:
-        hashes = {line["variant_hash"] for line in self.lines.values()}
-        return [row for row in self.study.source.rows if row["variant_hash"] in hashes]
+        """Those of its lines, and of the references that intervals are drawn from as well."""
+        return together(self.study.source.rows, {line["variant_hash"] for line in self.lines.values()})
 
     def of(self, family: str) -> list[Line]:
         """The lines of "Type C", in the table's order."""
@@ -41,7 +41,7 @@ class Plain:
         return {}
 
     def model(self, quantity: str, leaky: Any = "causal mask") -> Model:
-        """The fit over all of its runs. Raises NoInference."""
+        """The fit over all of its runs and those of its references. Raises NoInference."""
         key = (quantity, leaky)
         if key not in self._fits:
             try:

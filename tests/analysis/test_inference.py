@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from analysis.inference import Estimate, NoInference, differences, fit, percent
+from analysis.inference import Estimate, NoInference, differences, fit, percent, together
 from analysis.rows import TableError
 from tests.analysis.rows import row
 
@@ -149,6 +149,17 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         detected += apart.resolved
     assert covered / studies == pytest.approx(0.95, abs=0.033)  # three standard errors of a count
     assert detected / studies == pytest.approx(0.80, abs=0.08)  # the sum of two quantiles is near, not exact
+
+
+def test_references_of_the_same_setting_tell_of_the_spread_too():
+    models = rows()
+    alone = rows({"ffn": (4.0, 4.02, 4.05)}, reference=True)
+    wide = rows({"wide ffn": (4.0, 4.3, 4.1)}, reference=True, d_model=128)
+    other = rows({"d": (4.0, 4.1, 4.1)}, protocol="published")
+    everything = [*models, *alone, *wide, *other]
+    assert together(everything, {"a", "b", "c"}) == [*models, *alone]
+    assert together(everything, {"a"}) == [*models[:3], *alone]
+    assert fit(together(everything, {"a", "b", "c"})).freedom == fit(models).freedom + 2
 
 
 def _drawn(truth, sd, generator, seeds=3):

@@ -1,7 +1,12 @@
 """The claims of the report page: each verdict follows from rows, by rule."""
 
+import json
+
 import pytest
 
+from analysis.inference import fit
+from analysis.report.plain import plain
+from analysis.report.studies import open_studies
 from analysis.rows import read_rows
 from analysis.table import build
 from tests.analysis import studies
@@ -180,3 +185,23 @@ def test_the_order_by_cost_is_a_rank_correlation(tmp_path, sign, verdict):
     ]
     assert said["counting"].startswith(f"{verdict} : rank correlation over 7 models")
     assert f"training forward in full {sign:+.2f}" in said["counting"]
+
+
+def test_the_page_draws_its_intervals_from_the_runs_that_the_contrasts_are_judged_by(tmp_path):
+    folder = studies.ar_ratio(tmp_path / "r")
+    rows = read_rows(folder)
+    reference = next(one for one in rows if one.get("reference"))
+    seeds = [reference | {"seed": seed, "valid_ppl": 45.0 + seed} for seed in (1, 2)]
+    for one in seeds:
+        trial = folder / "trials" / f"reference{one['seed']}"
+        trial.mkdir()
+        (trial / "row.json").write_text(json.dumps(one))
+    (found,) = plain(open_studies([folder]), "corrected")
+    judged = found.study.judgement.verdicts[0]
+    hashes = {line["architecture"]: line["variant_hash"] for line in found.lines.values()}
+    drawn = found.model("valid nll").difference(hashes["Type A 10:2"], hashes["Transformer"])
+    assert judged.name == "A 10:2 against Transformer"
+    assert (drawn.nats, drawn.se, drawn.freedom) == pytest.approx(
+        (judged.estimate.nats, judged.estimate.se, judged.estimate.freedom)
+    )
+    assert drawn.freedom == fit([one for one in rows if not one.get("reference")]).freedom + 2
