@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from analysis.columns import number
 from analysis.figures import style
 from analysis.figures.source import Point, Reference
 
@@ -102,15 +103,19 @@ def extent(found: Sequence[Point], ceiling: float, scale: float = 1.0) -> list[t
 
 
 def references(axis: Any, lines: Sequence[Reference]) -> None:
-    """Dotted horizontal lines, each named at the right end."""
+    """Dotted horizontal lines, each with its name and value at the right end; what the axis does not
+    reach is written at its edge. Call when the axis has its limits."""
+    low, high = axis.get_ylim()
     for line in lines:
         if line.label in UNDRAWN:
             continue
-        axis.axhline(line.y, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        beyond = ", below the axis" if line.y < low else ", above the axis" if line.y > high else ""
+        if not beyond:
+            axis.axhline(line.y, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
         axis.annotate(
-            line.label,
-            (1, line.y),
-            (-1, 1.5),
+            f"{line.label} {number(line.y)}{beyond}",
+            (1, min(max(line.y, low), high)),
+            (-1, -9 if line.y > high else 1.5),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",

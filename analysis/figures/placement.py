@@ -10,7 +10,17 @@ from typing import Any
 
 from analysis.figures import marks, style
 from analysis.figures.changes import Change, estimated, models
-from analysis.figures.source import ENDS, MissingError, Point, Source, is_number, point, share
+from analysis.figures.source import (
+    ENDS,
+    MissingError,
+    Point,
+    Reference,
+    Source,
+    is_number,
+    point,
+    references,
+    share,
+)
 from analysis.inference import Model, NoInference
 
 SAID = "placement"
@@ -47,6 +57,7 @@ class Placement:
     text: str
     effect: Change
     seeds: int
+    references: tuple[Reference, ...] = ()
 
     @property
     def largest_spread(self) -> float:
@@ -83,6 +94,7 @@ def data(source: Source) -> Placement:
         source.text,
         _effect(compared, spreads, model, why),
         min(p.n for found in compared.values() for p in found),
+        references(source),
     )
 
 
@@ -180,6 +192,7 @@ def draw(found: Placement) -> Any:
         _mark(axis, end, ceiling, 0.0, style.GREY, style.FAMILY[end.family][1], end.family)
     axis.set_xlabel("share of attention: attention heads / heads")
     axis.set_ylabel(f"validation perplexity ({found.text})")
+    marks.references(axis, found.references)
     axis.set_title(_title(found))
     style.legend(figure, [axis])
     return figure

@@ -119,6 +119,7 @@ def figure(found: Placement) -> Any:
             )
     if any(point.diverged for point in everything):
         drawn.add_scatter(**drawing.gone(everything, ceiling))
+    drawing.references(drawn, found.references)
     drawn.update_xaxes(range=[-0.06, 1.06], tickformat=".0%")
     return drawn
 

@@ -278,6 +278,8 @@ def test_placement_sizes_and_contexts_have_their_charts(tmp_path):
         "s2-scaling-scaling-change",
         "s3-context-context",
     } <= set(drawn)
+    written = [one["text"] for one in drawn["s1-placement-placement"]["layout"]["annotations"]]
+    assert written == ["bigram 38.40, above the axis"]
     told = found.id("placement").text
     assert "8 placements span" in told
     assert "equally good ones would span" in told
