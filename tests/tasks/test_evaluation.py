@@ -15,23 +15,12 @@ from retsweep.spec import RunSpec, load_spec
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tasks.train import PublishedDefectWarning
 from retsweep.train import checkpoint
-from tests.tasks.corpora import write_corpus
 from tests.tasks.test_train import losses_by_hand, mean_perplexity
 
 #: Its rate rises to the last step, far beyond what is good: an early validation is the best one.
 DIVERGING = ("protocol.learning_rate=0.3", "protocol.warmup=0.99", "protocol.evaluation.every=5")
 RUINED = (*DIVERGING, "protocol.divergence=non_finite")
 LEAKY = ("layer.attention.mask=leaky", "protocol.steps=8", "protocol.learning_rate=0.01")
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from retsweep.sweep.variants import wanted
 from retsweep.tasks import probes
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.train import checkpoint
-from tests.tasks.corpora import write_corpus
 from tests.tasks.test_train import losses_by_hand, mean_perplexity
 
 FILES = {
@@ -25,16 +24,6 @@ FILES = {
     "songs/two.txt": "Hey! " * 50,
     "top.txt": "zq " * 30,
 }
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("text"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -20,21 +20,10 @@ from retsweep.spec import RunSpec, SpecError, load_spec
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tasks.train import PublishedDefectWarning, published_defects
 from retsweep.train import checkpoint
-from tests.tasks.corpora import write_corpus
 
 #: What a clock or a memory meter says, and so differs between runs of one spec.
 MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "gemm_flops_per_second", "mfu"}
 CONTEXT = 31
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -153,67 +153,6 @@ def test_what_looked_ahead_is_sorted_after_every_likelihood(tmp_path):
     ]
 
 
-# ---- the front -------------------------------------------------------------------------------
-def test_every_convention_of_the_drop_down_has_the_rows_numbers(ratios, of_ratios):
-    lines = {
-        line["label"]: line for line in build("ratios", read_rows(ratios)).lines if not line["reference"]
-    }
-    figure = pages.charts(of_ratios)["s1-pareto-pareto"]
-    (menu,) = figure["layout"]["updatemenus"]
-    columns = (
-        "macs_train_forward",
-        "macs_published",
-        "macs_fvcore",
-        *(f"macs_decode_{n}" for n in (128, 512, 2048, 8192)),
-    )
-    assert len(menu["buttons"]) == len(columns)
-    for column, button in zip(columns, menu["buttons"], strict=True):
-        changed = button["args"][0]
-        drawn = set()
-        for trace, xs, ys, halves in zip(
-            figure["data"], changed["x"], changed["y"], changed["error_y.array"], strict=True
-        ):
-            if trace["name"] != "front of the means":
-                drawn |= set(zip(xs, ys, halves, strict=True))
-        assert drawn == {(one[column], one["valid_ppl"], one["valid_ppl_ci95"]) for one in lines.values()}
-
-
-def test_leaky_points_are_hollow_and_on_no_front(tmp_path):
-    folder = study(
-        tmp_path / "leaky",
-        transformer(leaky=True, valid_ppl=3.0, macs_train_forward=1, variant_hash="a"),
-        row(valid_ppl=30.0),
-        type_x("A", 6, valid_ppl=31.0, macs_train_forward=40_000_000),
-    )
-    figure = pages.charts(pages.page(folder))["s1-pareto-pareto"]
-    traces = {trace["name"]: trace for trace in figure["data"]}
-    assert traces["front of the means"]["y"] == [30.0]
-    assert traces["Transformer, leaky"]["y"] == [3.0]
-    assert traces["Transformer, leaky"]["marker"]["symbol"].endswith("-open")
-    assert "Transformer" not in traces
-
-
-@pytest.mark.parametrize("values", [(20.0, 30.0), (2.0, 30.0)])
-def test_the_bigram_is_named_with_its_value_where_it_is_drawn(tmp_path, values):
-    made = (make(valid_ppl=value) for make, value in zip((transformer, row), values, strict=True))
-    layout = pages.charts(pages.page(study(tmp_path / "lines", *made)))["s1-ratio-ratio"]["layout"]
-    (bigram,) = [one for one in layout["annotations"] if one["text"] == "bigram 38.40"]
-    is_log = layout["yaxis"].get("type") == "log"
-    assert is_log == (values[0] == 2.0)
-    assert bigram["y"] == pytest.approx(math.log10(38.4) if is_log else 38.4)
-    assert layout["yaxis"]["range"][0] < bigram["y"] < layout["yaxis"]["range"][1]
-
-
-def test_leaky_points_stand_beside_their_causal_evaluation(tmp_path):
-    leaky = transformer(leaky=True, valid_ppl=3.0, valid_ppl_causal_eval=50.0)
-    figure = pages.charts(pages.page(study(tmp_path / "leaky", leaky, row())))["s1-ratio-ratio"]
-    (dots,) = [trace for trace in figure["data"] if trace.get("name") == "leaky weights, causal mask"]
-    assert dots["x"] == [1.0]
-    assert dots["y"] == [50.0]
-    low, high = figure["layout"]["yaxis"]["range"]
-    assert low < math.log10(50.0) < high
-
-
 # ---- sections --------------------------------------------------------------------------------
 def test_a_section_without_data_is_a_line_of_the_contents(of_ratios):
     sections = {section.attributes["id"] for section in of_ratios.all("section")}
@@ -369,80 +308,13 @@ def test_a_published_folder_is_a_study_too(ratios, of_ratios, tmp_path):
 
 
 def test_counts_may_stand_beside_what_was_trained(tmp_path):
-    counted = study(tmp_path / "counted", *_counted())
+    counted = study(tmp_path / "counted", *pages.counted())
     said = pages.claims(pages.page(study(tmp_path / "trained", transformer(), row()), counted))[
         "Retention saves a third of the MACs"
     ]
     assert "counted does not hold in training" in said["counting"]
     assert "width 768" in said["counting"]
     assert "counted" not in said["corrected protocol"]
-
-
-# ---- what cannot be reported -----------------------------------------------------------------
-def _counted():
-    bare = [transformer(d_model=768), row(d_model=768, macs_train_forward=31_000_000)]
-    return [
-        {name: value for name, value in one.items() if "_ppl" not in name and "_per_" not in name}
-        for one in bare
-    ]
-
-
-def _failed():
-    return _counted()[0] | {"status": "failed", "error": "out of memory"}
-
-
-def test_a_study_that_failed_beside_another_says_so(tmp_path):
-    found = pages.page(study(tmp_path / "fine", row()), study(tmp_path / "broken", _failed()))
-    first = {one["study"]: one for one in pages.rows(found.id("studies"))}
-    assert "no run came to an end" in first["broken"]["what varies"]
-    assert first["broken"]["text of the perplexities"] == "none"
-
-
-def _half_written(folder):
-    study(folder, row())
-    (folder / "trials/0000/row.json").write_text('{"architecture": "Tr')
-    return folder
-
-
-def _mixed(folder):
-    return study(folder, row(), transformer(corpus="wikitext2", data_hash="e" * 16))
-
-
-def _empty(folder):
-    (folder / "trials").mkdir(parents=True)
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda folder: study(folder, *_counted()), "bad only counted"),
-        (_half_written, "row.json is damaged"),
-        (_mixed, "corpus"),
-        (_empty, "no finished trial"),
-        (lambda folder: study(folder, _failed()), "no run came to an end: bad"),
-    ],
-)
-def test_bad_studies_are_one_line(tmp_path, capsys, make, words):
-    folder = make(tmp_path / "bad")
-    assert main([str(folder)]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert words in line
-    assert not (folder / "report.html").exists()
-
-
-def test_bad_arguments_and_missing_packages_are_one_line(ratios, tmp_path, capsys, monkeypatch):
-    assert main(["--ouch"]) == main([str(ratios), "--out"]) == 2
-    assert main([str(tmp_path / "nowhere")]) == 1
-    with monkeypatch.context() as patch:
-        patch.setattr("analysis.report.__main__.html", lambda folders, command: "")
-        assert main([str(ratios), "--out", str(ratios / "plan.json" / "x.html")]) == 1
-    monkeypatch.setattr(bundled, "NEEDED", ("jinja2", "no_such_plotly"))
-    assert main([str(ratios)]) == 1
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 5
-    assert lines[-1] == "error: a report needs no_such_plotly: pip install 'retsweep[report]'"
 
 
 def test_infinities_reach_the_page_as_json(tmp_path):
