@@ -180,6 +180,8 @@ def plain_log(axis: Any, which: str = "y") -> None:
     spans = high / low
     subs: tuple[float, ...] = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8) if spans < 4 else (1, 1.5, 2, 3, 5, 7)
     subs = subs if spans < 15 else (1, 2, 5) if spans < 100 else (1,)
+    if which == "x" and spans >= 4:  # labels stand side by side, and long ones would touch
+        subs = (1, 2, 5) if spans < 100 else (1,)
     ticks.set_major_locator(LogLocator(subs=subs, numticks=12))
     ticks.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ticks.set_minor_formatter(FuncFormatter(lambda *_: ""))
