@@ -23,7 +23,7 @@ from retsweep.tasks.base import Workspace
 from retsweep.tasks.preflight import Preflight
 from tests.layers.checks import layer
 from tests.preflight.test_checks import network
-from tests.sweep.test_tune import Inline
+from tests.sweep.test_tune_command import Inline
 
 TINY = ("scale=tiny", "tokenizer=bytes")
 
