@@ -16,7 +16,7 @@ from analysis import scrub
         ("text:/home/me/prose", "text:PATH_TO/prose"),
         ("No such file: '/home/me/x.pt'", "No such file: 'PATH_TO/x.pt'"),
         ("[/a/b,/c/d]", "[PATH_TO/b,PATH_TO/d]"),
-        ("~/texts and ../shared/ood", "PATH_TO/texts and PATH_TO/ood"),
+        ("~/texts and ../others/ood", "PATH_TO/texts and PATH_TO/ood"),
         (r"C:\Users\me\x.txt", "PATH_TO/x.txt"),
         ("sqlite:////home/me/study.db", "sqlite://..."),
         ("postgresql+psycopg://me:secret@host/db now", "postgresql+psycopg://... now"),
@@ -49,7 +49,7 @@ def test_a_command_keeps_what_it_takes_to_run_it_again():
     line = (
         "python -m retsweep +sweep=defects 'corpus.path=/home/me/my texts/wikitext-2' seeds=3 "
         "storage=postgresql+psycopg://...@host/db tracker.entity=me 'evaluate.probes=[ood]' "
-        "evaluate.ood.path=../shared/ood layer.attention.mask=causal storage=null"
+        "evaluate.ood.path=../others/ood layer.attention.mask=causal storage=null"
     )
     assert scrub.command(line) == (
         "python -m retsweep +sweep=defects corpus.path=PATH_TO/wikitext-2 seeds=3 storage=STORAGE "
