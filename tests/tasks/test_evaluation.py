@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ import torch
 
 from retsweep.data.prepare import TokenisedCorpus, prepare
 from retsweep.model import build
-from retsweep.spec import RunSpec, load_spec
-from retsweep.tasks.base import InterruptedRun, Workspace
-from retsweep.tasks.train import PublishedDefectWarning
+from retsweep.spec import RunSpec
+from retsweep.tasks.base import InterruptedRun
 from retsweep.train import checkpoint
 from tests.tasks.test_train import losses_by_hand, mean_perplexity
 
@@ -21,27 +19,6 @@ from tests.tasks.test_train import losses_by_hand, mean_perplexity
 DIVERGING = ("protocol.learning_rate=0.3", "protocol.warmup=0.99", "protocol.evaluation.every=5")
 RUINED = (*DIVERGING, "protocol.divergence=non_finite")
 LEAKY = ("layer.attention.mask=leaky", "protocol.steps=8", "protocol.learning_rate=0.01")
-
-
-@pytest.fixture
-def spec_of(corpus):
-    def compose(*overrides: str) -> RunSpec:
-        return load_spec(
-            ["scale=tiny", "corpus=text", f"corpus.path={corpus}", "tokenizer=bytes", *overrides]
-        )
-
-    return compose
-
-
-@pytest.fixture
-def run(cache, tmp_path):
-    def execute(spec: RunSpec, folder: Path = tmp_path, **workspace) -> dict:
-        folder.mkdir(exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PublishedDefectWarning)
-            return spec.task(spec, Workspace(folder, "cpu", cache, **workspace))
-
-    return execute
 
 
 def prepared(spec: RunSpec, cache: Path) -> TokenisedCorpus:

@@ -5,7 +5,6 @@ import math
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from retsweep.costs import macs_train_forward
 from retsweep.data.prepare import prepare
 from retsweep.evaluate import perplexity
 from retsweep.model import build
-from retsweep.spec import RunSpec, SpecError, load_spec
+from retsweep.spec import RunSpec, SpecError
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tasks.train import PublishedDefectWarning, published_defects
 from retsweep.train import checkpoint
@@ -24,25 +23,6 @@ from retsweep.train import checkpoint
 #: What a clock or a memory meter says, and so differs between runs of one spec.
 MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "gemm_flops_per_second", "mfu"}
 CONTEXT = 31
-
-
-@pytest.fixture
-def spec_of(corpus):
-    def compose(*overrides: str) -> RunSpec:
-        return load_spec(overrides_of(corpus, *overrides))
-
-    return compose
-
-
-@pytest.fixture
-def run(cache, tmp_path):
-    def execute(spec: RunSpec, folder: Path = tmp_path, **workspace) -> dict:
-        folder.mkdir(exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PublishedDefectWarning)
-            return spec.task(spec, Workspace(folder, "cpu", cache, **workspace))
-
-    return execute
 
 
 def overrides_of(corpus: Path, *more: str) -> list[str]:
