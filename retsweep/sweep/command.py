@@ -216,6 +216,8 @@ def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
 
 def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> int:
     """Says in a few lines how it ended. Returns the exit code."""
+    if outcome.spent is not None:
+        console.print(outcome.spent.line(), markup=False)
     for label in outcome.failed:
         console.print(f"failed: {label}", markup=False, style="red")
     if outcome.failed:

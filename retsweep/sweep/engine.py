@@ -21,6 +21,7 @@ from retsweep.sweep.plan import Job
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code, code_here
+from retsweep.sweep.spent import Spent, spent_by
 from retsweep.sweep.storage import GRACE_SECONDS, answering
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.workers import Places, Worker
@@ -41,6 +42,8 @@ class Outcome:
     finished: tuple[str, ...]
     failed: tuple[str, ...]
     left: tuple[str, ...]
+    spent: Spent | None = None
+    """None where no run was finished by this command, or none of them trained."""
 
 
 class Engine:
@@ -57,13 +60,18 @@ class Engine:
         self._heard: list[int] = []
         self._killed = False
         self._barren = 0
+        self._known: set[str] = set()
+        self._pids: set[int] = set()
+        self._seconds = 0.0
 
     def run(self) -> Outcome:
         """Raises SpecError if workers cannot start at all, StorageLost if the storage fails on the
         way. No worker outlives it."""
         logs = self._logs()
+        began = time.monotonic()
         with answering(self._job.url):
             standing = self._sweep()
+        self._seconds = time.monotonic() - began
         mirror(self._job, standing, self._settings.retries)
         said = [str(log) for log, size in self._logs().items() if size > logs.get(log, 0)]
         if said:
@@ -74,6 +82,7 @@ class Engine:
         job = self._job
         study = open_and_reconcile(job.url, job.study, self._labels)
         standing = study.standing(job.runs)
+        self._known = {key for key, entry in standing.items() if entry.state == "complete"}
         self._tell_known(standing)
         handlers = self._listen()
         try:
@@ -122,6 +131,7 @@ class Engine:
             if place not in {worker.place for worker in self._workers}:
                 log = self._job.folder / f"worker-{place}.log"
                 self._workers.append(Worker(self._job, self._places, place, log))
+                self._pids.add(self._workers[-1].pid)
 
     def _reap(self) -> tuple[list[Worker], bool]:
         """Workers that died since the last call, and whether any ended at all."""
@@ -210,7 +220,13 @@ class Engine:
 
         dead = ("failed", "lost") if self._ending == "done" else ("failed",)
         left = ("waiting", "running") if self._ending == "done" else ("waiting", "running", "lost")
-        return Outcome(self._ending, names("complete"), names(*dead), names(*left))
+        own = [
+            entry.row
+            for key, entry in standing.items()
+            if entry.row and key not in self._known and (entry.worker or {}).get("pid") in self._pids
+        ]
+        spent = spent_by(own, self._seconds, min(self._places.count, len(self._labels)))
+        return Outcome(self._ending, names("complete"), names(*dead), names(*left), spent)
 
 
 def _is_over(standing: Mapping[str, Entry], retries: int) -> bool:

@@ -150,6 +150,7 @@ def outcome_columns(outcome: Outcome) -> dict[str, Any]:
         "steps": outcome.steps,
         "tokens": outcome.tokens,
         "seconds": outcome.seconds,
+        "trial_training_seconds": outcome.seconds_here,
         "tokens_per_second": outcome.tokens_per_second,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "last_loss": outcome.last_loss,

@@ -6,6 +6,7 @@ a run that was killed and resumed has, on a CPU, the numbers of an unbroken one 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
@@ -88,7 +89,7 @@ def train(
             run.finish()
         finally:
             run.lines.close()
-    return run.state.outcome()
+    return run.outcome()
 
 
 class _Run:
@@ -118,6 +119,7 @@ class _Run:
         self.state = State()
         self.resume()
         self.began_at = self.dispatched = self.saved_step = self.state.step
+        self.began_seconds = self.state.seconds
         self.pending: list[tuple[Tensor, int]] = []
         self.log_every = log_every(steps)
         self.look_every = LOOK_EVERY.get(device.type, 1)
@@ -299,6 +301,10 @@ class _Run:
         if self.dispatched > self.began_at or self.state.status == "running":
             self.state.status = "ok" if self.state.status == "running" else self.state.status
             self.save()
+
+    def outcome(self) -> Outcome:
+        here = self.state.seconds - self.began_seconds
+        return dataclasses.replace(self.state.outcome(), seconds_here=here)
 
     # ---- going on ----------------------------------------------------------------------------
     def resume(self) -> None:
