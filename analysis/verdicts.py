@@ -251,9 +251,10 @@ def _method(found: Sequence[Verdict], path: str) -> str:
     tests = sum(one.ratio is None for one in found)
     level = f"5 % / {tests}" if tests > 1 else "5 %"
     return (
-        f"Named before the runs ({path}). Value of a run = variant + seed + residual, the residual variance "
-        "pooled over variants; intervals of 95 %, each for itself; p by Holm over the file's "
-        f"{tests} tests, those without a result counted; smallest difference: what a two-sided test at "
+        f"Named in {path}, whose head says when, and what was known then. Value of a run = variant + seed "
+        "+ residual, the residual variance pooled over variants; intervals of 95 %, each for itself; p by "
+        f"Holm over the file's {tests} tests, those without a result counted; smallest difference: what a "
+        "two-sided test at "
         f"{level} (the first step of Holm) finds with a chance of 80 %. nll: mean negative log-likelihood "
         "a token, of which the perplexity's % are drawn; lower is better."
     )

@@ -201,7 +201,7 @@ def test_the_table_shows_the_contrasts_and_the_csv_has_their_numbers(tmp_path, c
     text = (folder / "table.md").read_text()
     below = text[text.index("\n## Contrasts\n") :]
     assert "| A against B at equal ratio | valid nll | +0.05" in below
-    assert "- Named before the runs (analysis/contrasts/ar\\_ratio.yaml)." in below
+    assert "- Named in analysis/contrasts/ar\\_ratio.yaml, whose head says when" in below
     assert "contrasts" in (folder / "table.tex").read_text()
     records = list(csv.DictReader(io.StringIO((folder / "contrasts.csv").read_text())))
     verdicts = write(folder).judgement.verdicts
