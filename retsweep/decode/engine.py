@@ -11,14 +11,13 @@ position but what attention reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from retsweep.decode.sampling import Sampler
 from retsweep.layers.mixer import RoomError
 from retsweep.layers.precision import Precision, casting, products
 from retsweep.model import LanguageModel
@@ -111,7 +110,9 @@ class Decoder:
             yield
 
 
-def continuation(decoder: Decoder, prompt: Tensor, tokens: int, sampler: Sampler) -> Iterator[Tensor]:
+def continuation(
+    decoder: Decoder, prompt: Tensor, tokens: int, sampler: Callable[[Tensor], Tensor]
+) -> Iterator[Tensor]:
     """Reads ``prompt`` (batch, time) and yields ``tokens`` times (1 or more) the (batch,) tokens that
     ``sampler`` chooses next, on the CPU. Raises as the decoder does: it needs a room of time + tokens - 1."""
     chosen = sampler(decoder.read(prompt))
