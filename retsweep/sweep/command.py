@@ -16,7 +16,7 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import dashboard, planfile, tune
+from retsweep.sweep import dashboard, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
@@ -42,6 +42,9 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     """
     began = time.monotonic() if began is None else began
     wanted = asked(read(arguments), arguments)
+    if generate.is_asked(wanted):
+        generate.generate(wanted, arguments, _file(arguments))
+        return EXIT_OK
     console = Console(highlight=False, soft_wrap=True)
     tuned = EXIT_OK
     try:
@@ -210,6 +213,7 @@ def config(arguments: Sequence[str]) -> str:
 def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     """The runs that a composed command line asks for. Raises SpecError if they cannot be."""
     wanted = wanted_from(composed, _overrides(arguments))
+    generate.check(wanted)
     tune.check(wanted)
     return wanted
 
