@@ -86,6 +86,10 @@ class HybridSpec(LayerSpec):
     def training_form(self, tokens: int) -> Form:
         return self.mixer.training_form(tokens)
 
+    def resolved(self, tokens: int) -> HybridSpec:
+        attention, mixer = self.attention.resolved(tokens), self.mixer.resolved(tokens)
+        return dataclasses.replace(self, attention=attention, mixer=mixer)
+
     # ---- its parts ---------------------------------------------------------------------------
     def parts(self, shape: Shape) -> tuple[Heads, Heads]:
         """The heads of both kinds: whole mixers on a and r channels, or open ones on d_model."""

@@ -21,6 +21,7 @@ division of row n by sqrt(sum_{m<=n} gamma^(n-m)).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -39,12 +40,22 @@ from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Chunkwise, Form, Parallel, Recurrent
 from retsweep.spec.layer import LayerSpec, Normalisation, Operation, Shape
 
+#: Tokens from which ``form: by_length`` trains in chunks. Chunks of B save products against the parallel
+#: form from T = B + d/h on (72 tokens at d 64, 160 at d 768, B 64, 8 heads), but theirs are small products
+#: and a loop over chunks. Forward and backward of one mixer, chunkwise by parallel time, in turns on one
+#: core in fp32: 0.92, 0.63, 0.52 at d 64 and 1.10, 1.03, 1.02 at d 768 for T = 128, 192, 256; then 0.50 at
+#: 320 and 0.93 at 512. So from 256 on no width loses (and memory is saved at all of them), while at 63 and
+#: 127, where finished studies trained in the parallel form, there is little or nothing to gain. It is a
+#: number of tokens and nothing else: all layers of all variants of a study take the same form.
+CHUNKWISE_FROM = 256
+
 
 @spec
 class MsrSpec(LayerSpec):
     """``value_expansion``: width of values and gate per key width. ``start``: the projections are
     N(0, 1/fan_in), or the published N(0, 1)/d_model that leaves the branch nearly silent. ``form``
-    and ``chunk``: how it trains; the function is the same."""
+    and ``chunk``: how it trains; the function is the same. ``by_length`` is parallel below
+    CHUNKWISE_FROM tokens and chunkwise from there on."""
 
     kind: ClassVar[str] = "msr"
     network: ClassVar[str] = "RetNet"
@@ -58,7 +69,7 @@ class MsrSpec(LayerSpec):
     norm_affine: bool = True
     norm_eps: PositiveFloat = 1e-5
     start: Literal["fan_in", "inverse_hidden"] = "fan_in"
-    form: Literal["parallel", "chunkwise"] = "parallel"
+    form: Literal["by_length", "parallel", "chunkwise"] = "by_length"
     chunk: PositiveInt = 64
 
     def columns(self) -> dict[str, Any]:
@@ -74,8 +85,9 @@ class MsrSpec(LayerSpec):
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """Fields without effect beside the others."""
-        return ("chunk",) if self.form == "parallel" else ()
+        """Fields without effect beside the others, and the form that was every run's before there was
+        a choice by length: identity is asked of ``resolved`` layers."""
+        return ("form", "chunk") if self.form == "parallel" else ()
 
     def check(self, shape: Shape) -> None:
         if self.position == "xpos_both_up":
@@ -86,7 +98,13 @@ class MsrSpec(LayerSpec):
         check_position(self.kind, self.position, shape.head_dim)
 
     def training_form(self, tokens: int) -> Form:
-        return Parallel(tokens) if self.form == "parallel" else Chunkwise(tokens, self.chunk)
+        by_length = "parallel" if tokens < CHUNKWISE_FROM else "chunkwise"
+        form = by_length if self.form == "by_length" else self.form
+        return Parallel(tokens) if form == "parallel" else Chunkwise(tokens, self.chunk)
+
+    def resolved(self, tokens: int) -> MsrSpec:
+        chunked = isinstance(self.training_form(tokens), Chunkwise)
+        return dataclasses.replace(self, form="chunkwise" if chunked else "parallel")
 
     def log_decays(self, heads: int) -> tuple[float, ...]:
         return log_decays(self.decay, heads)
@@ -189,9 +207,8 @@ class Retention(Mixer):
         return {name: draw or normal() for name in names}
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.spec.form == "parallel":
-            return self.parallel(x)
-        return self.chunkwise(x, self.spec.chunk)[0]
+        form = self.spec.training_form(x.shape[1])
+        return self.chunkwise(x, form.chunk)[0] if isinstance(form, Chunkwise) else self.parallel(x)
 
     def parallel(self, x: Tensor) -> Tensor:
         q, k, v, g = self._project(x, start=0)

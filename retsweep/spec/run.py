@@ -60,6 +60,14 @@ class RunSpec:
         return dataclasses.replace(self, seed=seed)
 
     @property
+    def trained_layers(self) -> tuple[LayerSpec, ...]:
+        """``layers`` as ``scale.context`` tokens are computed by them: each in a form that it names."""
+        return self.layers_at(self.scale.context)
+
+    def layers_at(self, tokens: int) -> tuple[LayerSpec, ...]:
+        return tuple(layer.resolved(tokens) for layer in self.layers)
+
+    @property
     def leaky(self) -> bool:
         return any(layer.leaky for layer in self.layers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retsweep.layers.msr import CHUNKWISE_FROM
 from retsweep.spec import load_spec
 from retsweep.spec.identity import spec_hash, variant_hash
 
@@ -71,6 +72,20 @@ def test_what_changes_no_number_changes_no_hash(override: str) -> None:
 def test_what_changes_a_number_changes_the_hash(override: str) -> None:
     overrides = [override, "layout.attention=2"] if override.startswith("layout=") else [override]
     assert variant(*overrides) != variant()
+
+
+LONG = f"scale.context={CHUNKWISE_FROM}"
+
+
+def test_a_form_chosen_by_length_is_the_form_that_it_chooses() -> None:
+    """By name or by length, the same computation; and the parallel form is that of every old study."""
+    assert variant("layer.msr.form=parallel") == variant()
+    assert variant(LONG) == variant(LONG, "layer.msr.form=chunkwise")
+    assert variant(LONG) != variant(LONG, "layer.msr.form=parallel")
+    assert variant(LONG, "layer.msr.chunk=32") != variant(LONG)
+    hybrid = ("layout=type_c", "layout.attention=1", LONG)
+    assert variant(*hybrid) == variant(*hybrid, "layer.msr.form=chunkwise")
+    assert variant(*hybrid) != variant(*hybrid, "layer.msr.form=parallel")
 
 
 def test_data_and_seed() -> None:
