@@ -18,7 +18,7 @@ from analysis.figures.measured import Curve, Quantity, curves, device, panel
 from analysis.figures.source import MissingError, Source, common
 
 QUANTITIES = {
-    "throughput": Quantity(bench.THROUGHPUT, "tokens a second, all sequences", "tokens / s", rate=True),
+    "throughput": Quantity(bench.THROUGHPUT, "tokens of all sequences", "tokens / s", rate=True),
     "latency": Quantity(bench.LATENCY, "time a token", "ms, median"),
     "memory": Quantity(bench.MEMORY, "peak memory", "MB", 1e6),
 }
