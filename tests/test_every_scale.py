@@ -51,6 +51,6 @@ def test_a_model_of_the_paper_is_as_large_as_it_is_called(scale: str) -> None:
     assert total == pytest.approx(NAMED[scale], rel=0.09)
     assert spec.scale.vocabulary == 50_257
     assert spec.scale.ffn == 2 * spec.scale.d_model
-    assert spec.scale.shape.head_dim == 256
+    assert spec.scale.heads == 8
     assert spec.layers[0].columns()["value_expansion"] == 2
     assert spec.layers[0].training_form(spec.scale.context) == Chunkwise(2048, 64)

@@ -43,10 +43,11 @@ from retsweep.spec.layer import LayerSpec, Normalisation, Operation, Shape
 #: Tokens from which ``form: by_length`` trains in chunks. Chunks of B save products against the parallel
 #: form from T = B + d/h on (72 tokens at d 64, 160 at d 768, B 64, 8 heads), but theirs are small products
 #: and a loop over chunks. Forward and backward of one mixer, chunkwise by parallel time, in turns on one
-#: core in fp32: 0.92, 0.63, 0.52 at d 64 and 1.10, 1.03, 1.02 at d 768 for T = 128, 192, 256; then 0.50 at
-#: 320 and 0.93 at 512. So from 256 on no width loses (and memory is saved at all of them), while at 63 and
-#: 127, where finished studies trained in the parallel form, there is little or nothing to gain. It is a
-#: number of tokens and nothing else: all layers of all variants of a study take the same form.
+#: core in fp32: 0.92, 0.63, 0.52, 0.50 at d 64 and 1.10, 1.03, 1.02, 1.09 at d 768 for T = 128, 192, 256,
+#: 320, and 0.93 at d 768 and 512. So at 256 the narrow model gains half and the wide one is near parity
+#: (memory is saved in both), while at 63 and 127, where finished studies trained in the parallel form,
+#: there is little or nothing to gain. It is a number of tokens and nothing else: all layers of all
+#: variants of a study take the same form.
 CHUNKWISE_FROM = 256
 
 
