@@ -14,8 +14,11 @@ from retsweep.costs.conventions import (
     parameters,
     state_bytes,
 )
+from retsweep.costs.traffic import bytes_crossover, bytes_decode
 
 __all__ = [
+    "bytes_crossover",
+    "bytes_decode",
     "cost_columns",
     "macs_decode",
     "macs_normalisation_fvcore",

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retsweep.layers.constants import Constants, Rows
-from retsweep.layers.decays import Decay, decay_matrix, log_decays, row_sums
+from retsweep.layers.decays import Decay, decay_matrix, log_decays, row_sum, row_sums
 from retsweep.layers.initialise import Draw, normal
-from retsweep.layers.mixer import Heads, Mixer, wide
+from retsweep.layers.mixer import Heads, Mixer, fill, wide
 from retsweep.layers.norm import HeadNorm
 from retsweep.layers.positions import Position, Positions, check_position, log_zetas, naive_scores
 from retsweep.spec.base import SpecError, spec
@@ -152,10 +152,12 @@ def _interaction(form: Form, w: int, e: int, dk: int) -> dict[str, int]:
 
 
 class RetentionState(NamedTuple):
-    """``memory``: S, (batch, heads, dk, dv), float32 or float64. ``position``: tokens read."""
+    """``memory``: S, (batch, heads, dk, dv), float32 or float64. ``position``: tokens read. ``own``: one
+    decode's own, whose memory ``recurrent`` writes in place."""
 
     memory: Tensor
     position: int
+    own: bool = False
 
 
 class Retention(Mixer):
@@ -176,6 +178,7 @@ class Retention(Mixer):
         self._decay = Constants(self._scaled_decays)
         self._powers = Constants(self._lambda_powers)
         self._rows = Rows(lambda length: row_sums(self._log_gamma(), length).rsqrt())
+        self._row = Constants(lambda n: row_sum(self._log_gamma(), n).rsqrt()[:, None, None])  # (h, 1, 1)
 
     def starts(self) -> dict[str, Draw]:
         """How the projections begin, whatever ``model.start`` says: the published ones are bare
@@ -209,22 +212,40 @@ class Retention(Mixer):
                 o, memory = self._chunks(q[:, :, inside], k[:, :, inside], v[:, :, inside], size, memory)
                 outputs.append(o)
         o = self._normalise_rows(torch.cat(outputs, dim=2), state.position)
-        return self._close(o, g), RetentionState(memory, state.position + time)
+        return self._close(o, g), RetentionState(memory, state.position + time, state.own)
 
     def recurrent(self, x: Tensor, state: RetentionState) -> tuple[Tensor, RetentionState]:
         q, k, v, g = self._project(x[:, None], start=state.position)
         q, k, v = (y.to(state.memory.dtype) for y in (q, k, v))
-        memory = state.memory * self._powers(1, 2, like=q).mT + k.mT @ v
+        decay = self._powers(1, 2, like=q).mT
+        memory = state.memory.mul_(decay) if state.own else state.memory * decay
+        memory = memory.addcmul_(k.mT, v) if state.own else memory + k.mT @ v
         o = self._normalise_rows(q @ memory / self.divisor, state.position)
-        return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1)
+        return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1, state.own)
 
     def initial_state(
-        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
     ) -> RetentionState:
+        """It does not grow: ``room`` says that it may be written in place, and limits nothing."""
         like = self.qkvg.weight
         shape = batch, self.heads, self.dk, self.dv
         memory = torch.zeros(shape, device=device or like.device, dtype=wide(dtype or like.dtype))
-        return RetentionState(memory, 0)
+        return RetentionState(memory, 0, own=room > 0)
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> RetentionState:
+        state = self.initial_state(batch, device, dtype, room)
+        return state._replace(memory=fill(state.memory), position=context)
 
     def naive(self, x: Tensor) -> Tensor:
         qk, v, g = self._split(x)
@@ -289,6 +310,8 @@ class Retention(Mixer):
         """Divides row n by sqrt(sum_{m<=n} gamma^(n-m)), if asked. o: (batch, h, time, dv)."""
         if not self.spec.normalise_decay:
             return o
+        if o.shape[2] == 1:  # no table: it would grow with the position
+            return o * self._row(start, like=o)
         return o * self._rows(start, o.shape[2], o).T[:, :, None]
 
     # ---- constants, float64 ------------------------------------------------------------------
