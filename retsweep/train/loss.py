@@ -78,7 +78,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         """``outer``: d/d loss, almost always 1 or the share of a micro-batch."""
         gradients, ctx.gradients = ctx.gradients, None
@@ -110,8 +110,5 @@ class _Gradients:
 
 def _scores(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x W^T + b: (n, V), in float32 or wider."""
-    if bias is None:
-        scores = x @ weight.mT
-    else:
-        scores = torch.addmm(bias.to(x.dtype), x, weight.mT)
+    scores = functional.linear(x, weight, None if bias is None else bias.to(x.dtype))
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
