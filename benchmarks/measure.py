@@ -133,7 +133,7 @@ class Measure:
         ours = self.contestants[0].name
         for name, times in seconds.items():
             ratio = None if name == ours else speed_ratio(seconds[ours], times)
-            self.report.measured.append(Measured(what, name, tokens / statistics.median(times), ratio))
+            self.report.add(Measured(what, name, tokens / statistics.median(times), ratio))
             if ratio is not None:
                 self.report.judged.append(Judged(f"{what} {ours}/{name}", ratio, least))
 

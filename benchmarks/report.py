@@ -38,6 +38,16 @@ class Report:
 
     def begin(self, what: str) -> None:
         self.progress.update(self.bar, description=what)
+        if not self.progress.console.is_terminal:  # where no bar moves
+            self.progress.console.print(what)
+
+    def add(self, measured: Measured) -> None:
+        """Also says it at once: a run that is stopped has not measured in vain."""
+        self.measured.append(measured)
+        ratio = "" if measured.ratio is None else f", ours {measured.ratio:.3f} times as fast"
+        self.progress.console.print(
+            f"{measured.what} {measured.name}: {measured.speed:,.1f} tokens/s{ratio}", highlight=False
+        )
 
     def tick(self) -> None:
         self.progress.advance(self.bar)

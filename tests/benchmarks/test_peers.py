@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from benchmarks import contestants, peers
 from benchmarks.contestants import GROUPS, Contestant, Unavailable, parameters
-from benchmarks.options import NotMeasured
 from retsweep.model import build
 from retsweep.spec import load_spec
 
@@ -80,6 +79,12 @@ def test_a_gpu_that_is_not_there(twins: None, capsys: pytest.CaptureFixture[str]
 
 
 # ---- what is measured ------------------------------------------------------------------------
+def test_every_contestant_has_a_version_or_none() -> None:
+    for group in GROUPS.values():
+        assert group[0].version == ""
+        assert all(isinstance(peer.version, str) for peer in group[1:])
+
+
 def test_the_last_line_names_every_ratio(twins: None, capsys: pytest.CaptureFixture[str]) -> None:
     status = peers.main(TINY)
     last = capsys.readouterr().out.splitlines()[-1]

@@ -16,7 +16,7 @@ def test_everything_takes_turns_after_one_round_that_does_not_count() -> None:
     ticks: list[None] = []
     turns = {name: lambda name=name: order.append(name) for name in "abc"}
     seconds = interleaved(turns, 3, CPU, tick=lambda: ticks.append(None))
-    assert "".join(order) == "abc" "cba" "abc" "cba"
+    assert "".join(order) == "abccbaabccba"
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3, "c": 3}
     assert len(ticks) == len(order)
 
