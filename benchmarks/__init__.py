@@ -1,1 +1,1 @@
-"""Measurements as commands: each prints ratios of things timed in one run, on the machine it runs on."""
+"""Measurements against other people's implementations. Nothing of retsweep imports it."""

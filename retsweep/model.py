@@ -201,10 +201,15 @@ class LanguageModel(nn.Module):
         return {"head.weight": normal(HEAD_GAIN * self.head.in_features**-0.5)}
 
     def forward(self, tokens: Tensor) -> Tensor:
+        y: Tensor = self.head(self.hidden(tokens))
+        return y
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """What the head multiplies, dropout done: (batch, time) -> (batch, time, d_model)."""
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x)
-        return self._read(x)
+        return self._close(x)
 
     def chunkwise(
         self, tokens: Tensor, chunk: int, states: tuple[Any, ...] | None = None, *, last: bool = False
@@ -252,6 +257,10 @@ class LanguageModel(nn.Module):
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.blocks]
 
+    def _close(self, x: Tensor) -> Tensor:
+        y: Tensor = self.dropout(self.final_norm(x))
+        return y
+
     def _read(self, x: Tensor) -> Tensor:
-        y: Tensor = self.head(self.dropout(self.final_norm(x)))
+        y: Tensor = self.head(self._close(x))
         return y

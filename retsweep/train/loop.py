@@ -168,7 +168,8 @@ class _Run:
         step = self.dispatched + 1
         seed_step(self.seed, step, self.device)
         batches = [self.micro_batch(step, micro) for micro in range(self.protocol.accumulate)]
-        loss = accumulate_gradients(self.model, batches, casting(self.protocol.precision, self.device))
+        forward = casting(self.protocol.precision, self.device)
+        loss = accumulate_gradients(self.model, batches, forward, self.protocol.head_tokens)
         if self.protocol.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
         for group in self.optimiser.param_groups:

@@ -1,0 +1,147 @@
+"""One group of contestants, ours first: whole training steps, and decoding behind a context."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contestants import Contestant, parameters
+from benchmarks.options import NotMeasured, Options
+from benchmarks.report import Measured, Report
+from benchmarks.targets import DECODE, TRAIN, UTILISATION, Judged
+from benchmarks.timing import interleaved, speed_ratio
+from retsweep.costs import macs_train_forward
+from retsweep.layers.precision import casting, products
+from retsweep.model import LanguageModel
+from retsweep.spec.run import RunSpec
+from retsweep.train.loss import chunked_cross_entropy, cross_entropy
+from retsweep.train.utilisation import utilisation
+
+#: The largest share by which the parameters of a peer may differ from ours.
+UNEQUAL = 0.02
+
+
+@dataclass(frozen=True)
+class Measure:
+    options: Options
+    spec: RunSpec
+    contestants: list[Contestant]
+    report: Report
+
+    def train(self) -> None:
+        """Forward, backward and AdamW of one batch a turn, from equal tokens."""
+        options, scale = self.options, self.spec.scale
+        models = self._models(scale.context)
+        stream = torch.Generator().manual_seed(0)
+        shape = options.batch, scale.context
+        inputs, targets = (
+            torch.randint(scale.vocabulary, shape, generator=stream).to(options.device) for _ in range(2)
+        )
+        turns: dict[str, Callable[[], object]] = {}
+        for one in self.contestants:
+            model = models[one.name].train()
+            turns[one.name] = functools.partial(self._step, one, model, _optimiser(model), inputs, targets)
+        seconds = self._take_turns(turns, "training")
+        self._tell("train", seconds, inputs.numel(), TRAIN[self._place.type])
+        ours = self.contestants[0].name
+        speed = inputs.numel() / statistics.median(seconds[ours])
+        a_token = macs_train_forward(self.spec) / scale.context
+        used = utilisation(a_token, speed, options.device, options.precision)["mfu"]
+        self.report.judged.append(Judged(f"MFU {ours}", used, UTILISATION[self._place.type]))
+
+    def decode(self) -> None:
+        """``tokens`` tokens a turn, one after the other, the first at ``context``."""
+        options = self.options
+        room = options.context + options.tokens * (options.rounds + 1)
+        models = self._models(room, compare=False)
+        stream = torch.Generator().manual_seed(0)
+        prompt = torch.randint(self.spec.scale.vocabulary, (1, options.context - 1), generator=stream)
+        token = prompt[:, 0].to(options.device)
+        with torch.inference_mode(), self._computing():
+            turns: dict[str, Callable[[], object]] = {}
+            for one in self.contestants:
+                step = one.decoder(models[one.name].eval(), prompt.to(options.device), room)
+                turns[one.name] = functools.partial(_repeat, step, token, options.tokens)
+            seconds = self._take_turns(turns, f"decoding at {options.context}")
+        self._tell("decode", seconds, options.tokens, DECODE)
+
+    # ---- parts -------------------------------------------------------------------------------
+    @property
+    def _place(self) -> torch.device:
+        return torch.device(self.options.device)
+
+    def _computing(self) -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(products(self.options.precision))
+        stack.enter_context(casting(self.options.precision, self._place))
+        return stack
+
+    def _models(self, positions: int, compare: bool = True) -> dict[str, nn.Module]:
+        """Each model on the device; their parameters into the report if ``compare``.
+
+        Raises NotMeasured for a peer that is not of our size.
+        """
+        models: dict[str, nn.Module] = {}
+        for one in self.contestants:
+            models[one.name] = one.build(self.spec, positions).to(self._place)
+            sizes = {name: parameters(model) for name, model in models.items()}
+            ours, theirs = sizes[self.contestants[0].name], sizes[one.name]
+            if compare and abs(theirs / ours - 1) > UNEQUAL:
+                raise NotMeasured(
+                    f"{one.name} has {theirs:,} parameters and ours {ours:,}: that is no equal work"
+                )
+            if compare:
+                self.report.parameters[one.name] = theirs
+        return models
+
+    def _step(
+        self,
+        one: Contestant,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        inputs: Tensor,
+        targets: Tensor,
+    ) -> None:
+        with products(self.options.precision):
+            self._loss(one, model, inputs, targets).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    def _loss(self, one: Contestant, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy over all positions."""
+        parts = self.options.head_tokens
+        with self._computing():
+            if parts is not None and isinstance(model, LanguageModel):
+                return chunked_cross_entropy(model.hidden(inputs), model.head, targets, parts)
+            logits = one.logits(model, inputs)
+        if logits.shape != (*inputs.shape, self.spec.scale.vocabulary):
+            raise NotMeasured(f"{one.name} gave logits of {tuple(logits.shape)}: that is no equal work")
+        return cross_entropy(logits, targets)
+
+    def _take_turns(self, turns: dict[str, Callable[[], object]], what: str) -> dict[str, list[float]]:
+        self.report.begin(f"{', '.join(turns)}: {what}")
+        options = self.options
+        return interleaved(turns, options.rounds, self._place, options.clock, self.report.tick)
+
+    def _tell(self, what: str, seconds: dict[str, list[float]], tokens: int, least: float) -> None:
+        ours = self.contestants[0].name
+        for name, times in seconds.items():
+            ratio = None if name == ours else speed_ratio(seconds[ours], times)
+            self.report.add(Measured(what, name, tokens / statistics.median(times), ratio))
+            if ratio is not None:
+                self.report.judged.append(Judged(f"{what} {ours}/{name}", ratio, least))
+
+
+def _optimiser(model: nn.Module) -> torch.optim.AdamW:
+    return torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+
+
+def _repeat(step: Callable[[Tensor], Tensor], token: Tensor, times: int) -> None:
+    for _ in range(times):
+        step(token)
