@@ -17,14 +17,16 @@ from benchmarks.report import Measured, Report
 from benchmarks.targets import DECODE, TRAIN, UTILISATION, Judged
 from benchmarks.timing import interleaved, speed_ratio
 from retsweep.costs import macs_train_forward
-from retsweep.layers.precision import casting, products
+from retsweep.layers.precision import Precision, casting, products
 from retsweep.model import LanguageModel
 from retsweep.spec.run import RunSpec
 from retsweep.train.loss import chunked_cross_entropy, cross_entropy
-from retsweep.train.utilisation import utilisation
+from retsweep.train.utilisation import FLOP_A_MAC, PASSES, SIZE
 
 #: The largest share by which the parameters of a peer may differ from ours.
 UNEQUAL = 0.02
+#: The turn that multiplies two square matrices so many times, for the utilisation.
+PRODUCT, PRODUCTS = "matrix product", 8
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,10 @@ class Measure:
         for one in self.contestants:
             model = models[one.name].train()
             turns[one.name] = functools.partial(self._step, one, model, _optimiser(model), inputs, targets)
+        turns[PRODUCT] = _product(self._place, options.precision)
         seconds = self._take_turns(turns, "training")
+        self.report.judged.append(self._utilisation(seconds[self.ours], seconds.pop(PRODUCT), inputs.numel()))
         self._tell("train", seconds, inputs.numel(), TRAIN[self._place.type])
-        ours = self.contestants[0].name
-        speed = inputs.numel() / statistics.median(seconds[ours])
-        a_token = macs_train_forward(self.spec) / scale.context
-        used = utilisation(a_token, speed, options.device, options.precision)["mfu"]
-        self.report.judged.append(Judged(f"MFU {ours}", used, UTILISATION[self._place.type]))
 
     def decode(self) -> None:
         """``tokens`` tokens a turn, one after the other, the first at ``context``."""
@@ -73,6 +72,18 @@ class Measure:
 
     # ---- parts -------------------------------------------------------------------------------
     @property
+    def ours(self) -> str:
+        return self.contestants[0].name
+
+    def _utilisation(self, steps: list[float], products: list[float], tokens: int) -> Judged:
+        """As ``retsweep.train.utilisation`` defines it, but of the rounds: the step and the product of one
+        round saw the same machine. The median over rounds."""
+        step = PASSES * FLOP_A_MAC * macs_train_forward(self.spec) * tokens / self.spec.scale.context
+        product = FLOP_A_MAC * SIZE[self._place.type] ** 3 * PRODUCTS
+        shares = [step / a / (product / b) for a, b in zip(steps, products, strict=True)]
+        return Judged(f"MFU {self.ours}", statistics.median(shares), UTILISATION[self._place.type])
+
+    @property
     def _place(self) -> torch.device:
         return torch.device(self.options.device)
 
@@ -91,7 +102,7 @@ class Measure:
         for one in self.contestants:
             models[one.name] = one.build(self.spec, positions).to(self._place)
             sizes = {name: parameters(model) for name, model in models.items()}
-            ours, theirs = sizes[self.contestants[0].name], sizes[one.name]
+            ours, theirs = sizes[self.ours], sizes[one.name]
             if compare and abs(theirs / ours - 1) > UNEQUAL:
                 raise NotMeasured(
                     f"{one.name} has {theirs:,} parameters and ours {ours:,}: that is no equal work"
@@ -130,16 +141,30 @@ class Measure:
         return interleaved(turns, options.rounds, self._place, options.clock, self.report.tick)
 
     def _tell(self, what: str, seconds: dict[str, list[float]], tokens: int, least: float) -> None:
-        ours = self.contestants[0].name
         for name, times in seconds.items():
-            ratio = None if name == ours else speed_ratio(seconds[ours], times)
+            ratio = None if name == self.ours else speed_ratio(seconds[self.ours], times)
             self.report.add(Measured(what, name, tokens / statistics.median(times), ratio))
             if ratio is not None:
-                self.report.judged.append(Judged(f"{what} {ours}/{name}", ratio, least))
+                self.report.judged.append(Judged(f"{what} {self.ours}/{name}", ratio, least))
 
 
 def _optimiser(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
+
+
+def _product(place: torch.device, precision: Precision) -> Callable[[], None]:
+    """PRODUCTS square products, of the size and dtype of ``retsweep.train.utilisation``."""
+    size = SIZE[place.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    one, other = torch.randn(2, size, size, generator=torch.Generator().manual_seed(0)).to(place, dtype)
+
+    @torch.no_grad()
+    def multiply() -> None:
+        with products(precision):
+            for _ in range(PRODUCTS):
+                torch.mm(one, other)
+
+    return multiply
 
 
 def _repeat(step: Callable[[Tensor], Tensor], token: Tensor, times: int) -> None:

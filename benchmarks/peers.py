@@ -78,7 +78,8 @@ def run(options: Options) -> int:
     torch.set_num_threads(options.threads)
     specs = {group: _spec(options.scale, group) for group in ("attention", "retention")}
     groups, absent = present(options.device)
-    turns = sum(map(len, groups.values())) * (options.rounds + 1) * len(options.what)
+    products = len(groups) if "train" in options.what else 0  # a matrix product a round, see Measure
+    turns = (sum(map(len, groups.values())) * len(options.what) + products) * (options.rounds + 1)
     report = Report(options, absent, turns)
     with report.progress:
         for group, contestants in groups.items():

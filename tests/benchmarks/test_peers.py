@@ -11,8 +11,12 @@ from torch import Tensor, nn
 
 from benchmarks import contestants, peers
 from benchmarks.contestants import GROUPS, Contestant, Unavailable, parameters
+from benchmarks.measure import PRODUCTS, Measure
+from benchmarks.report import Report
+from retsweep.costs import macs_train_forward
 from retsweep.model import build
 from retsweep.spec import load_spec
+from retsweep.train.utilisation import SIZE
 
 SPEC = load_spec(["scale=tiny", "layout.attention=0"])
 TINY = ["--scale=tiny", "--rounds=1", "--context=9", "--tokens=2", "--batch=2"]
@@ -102,6 +106,32 @@ def test_the_exit_status_follows_the_targets(
     for table in ("TRAIN", "UTILISATION"):
         monkeypatch.setattr(f"benchmarks.measure.{table}", {"cpu": targets})
     assert peers.main([*TINY, "--what=train", "--head-tokens=7"]) == status
+
+
+def test_a_step_that_is_one_matrix_product_uses_all_of_the_device() -> None:
+    options = peers.parse([*TINY, "--what=train"])
+    measure = Measure(options, SPEC, [GROUPS["retention"][0]], Report(options, {}, 0))
+    tokens = 2 * SPEC.scale.context
+    work = 3 * 2 * macs_train_forward(SPEC) * 2  # FLOP of two sequences, backward pass included
+    rate = 1e9
+    products = 2 * SIZE["cpu"] ** 3 * PRODUCTS / rate
+    judged = measure._utilisation([work / rate, 2 * work / rate], [products, products], tokens)
+    assert judged.value == pytest.approx((1 + 0.5) / 2)
+    assert judged.name == "MFU RetNet"
+
+
+def test_the_bar_ends_full(twins: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    reports: list[Report] = []
+    keep = Report.__init__
+
+    def keeping(self: Report, *given: Any) -> None:
+        keep(self, *given)
+        reports.append(self)
+
+    monkeypatch.setattr(Report, "__init__", keeping)
+    peers.main(TINY)
+    (bar,) = reports[0].progress.tasks
+    assert bar.completed == bar.total
 
 
 def test_a_peer_that_does_other_work_is_refused(
