@@ -194,7 +194,9 @@ class _Bench:
 
         protocol = self.spec.protocol
         batch = [(text[:, :-1], text[:, 1:])]
-        accumulate_gradients(model, batch, casting(protocol.precision, self.workspace.device))
+        accumulate_gradients(
+            model, batch, casting(protocol.precision, self.workspace.device), protocol.head_tokens
+        )
         if protocol.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), protocol.clip)
         optimiser.step()

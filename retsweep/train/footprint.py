@@ -20,10 +20,11 @@ from retsweep.layers.precision import Precision, casting
 from retsweep.model import LanguageModel
 from retsweep.spec.layer import LayerSpec
 from retsweep.spec.run import RunSpec
-from retsweep.train.gradients import cross_entropy
+from retsweep.train.gradients import loss_of
 
 #: Weights, their gradients and AdamW's two moments, float32 each.
 BYTES_A_PARAMETER = 16
+FLOAT_BYTES = 4
 #: Of what is kept for the backward pass: gradients of the largest tensors, copies that products make.
 WORKING_SHARE = 0.5
 
@@ -85,7 +86,8 @@ class _Stack:
 
     def __post_init__(self) -> None:
         spec = self.spec
-        object.__setattr__(self, "key", (spec.scale, spec.model, spec.protocol.precision))
+        protocol = spec.protocol
+        object.__setattr__(self, "key", (spec.scale, spec.model, protocol.precision, protocol.head_tokens))
 
     def of(self, blocks: int) -> RunSpec:
         scale = dataclasses.replace(self.spec.scale, layers=blocks)
@@ -95,16 +97,24 @@ class _Stack:
 @functools.lru_cache(maxsize=256)
 def _saved_alone(stack: _Stack, tokens: int, batch: int, device: str) -> tuple[int, int]:
     """What networks of one and of two such blocks keep."""
-    precision: Precision = stack.spec.protocol.precision
+    protocol = stack.spec.protocol
+    precision: Precision = protocol.precision
     counts = []
     for blocks in (1, 2):
         with FakeTensorMode(), torch.device(device):
             built = LanguageModel(stack.of(blocks))
             read = torch.zeros(batch, tokens, dtype=torch.int64)
             with saving(built) as saved:
-                with casting(precision, device):
-                    logits = built(read)
-                loss = cross_entropy(logits, read)
-            counts.append(saved.bytes)
+                loss = loss_of(built, read, read, casting(precision, device), protocol.head_tokens)
+            counts.append(saved.bytes + _of_a_chunked_loss(stack.spec, batch * tokens))
             del loss
     return counts[0], counts[1]
+
+
+def _of_a_chunked_loss(spec: RunSpec, targets: int) -> int:
+    """What ``protocol.head_tokens`` keeps beside what autograd sees: the gradient of the hidden states, and
+    one chunk's logits. The head's own gradient is a parameter's."""
+    chunk = spec.protocol.head_tokens
+    if chunk is None:
+        return 0
+    return FLOAT_BYTES * (targets * spec.scale.d_model + min(chunk, targets) * spec.scale.vocabulary)

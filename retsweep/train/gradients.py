@@ -35,7 +35,7 @@ def accumulate_gradients(
     targets_in_all = sum(targets.numel() for _, targets in micro_batches)
     total: Tensor | None = None
     for inputs, targets in micro_batches:
-        loss = _loss(model, inputs, targets, forward, head_tokens)
+        loss = loss_of(model, inputs, targets, forward, head_tokens)
         if len(micro_batches) > 1:
             loss = loss * (targets.numel() / targets_in_all)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -44,14 +44,14 @@ def accumulate_gradients(
     return total
 
 
-def _loss(
+def loss_of(
     model: nn.Module,
     inputs: Tensor,
     targets: Tensor,
     forward: AbstractContextManager[object],
     head_tokens: int | None,
 ) -> Tensor:
-    """Of one micro-batch, in nats."""
+    """The mean loss of one micro-batch, in nats; arguments as of :func:`accumulate_gradients`."""
     if head_tokens is None:
         with forward:
             logits = model(inputs)

@@ -6,7 +6,7 @@ import torch
 from retsweep import model
 from retsweep.layers.precision import casting
 from retsweep.train.footprint import BYTES_A_PARAMETER, saved_bytes, saving, step_bytes
-from retsweep.train.gradients import cross_entropy
+from retsweep.train.loss import cross_entropy
 from tests.costs.specs import pattern
 
 TINY = "scale=tiny"
@@ -60,3 +60,15 @@ def test_a_step_adds_parameters_four_times_over_and_room_for_what_comes_and_goes
     own = BYTES_A_PARAMETER * sum(model.parameters(spec).values())
     kept = really_saved(spec, 31, 2)
     assert own + kept < step_bytes(spec, 31, 2, "cpu") < own + 2 * kept
+
+
+def test_a_loss_in_chunks_keeps_no_logits():
+    whole, chunked = (pattern("AR", TINY, *more, layers=2) for more in ((), ("protocol.head_tokens=8",)))
+    tokens, batch = 31, 4
+    vocabulary, d = whole.scale.vocabulary, whole.scale.d_model
+    log_probabilities = 4 * tokens * batch * vocabulary
+    instead = 4 * (tokens * batch * d + 8 * vocabulary)
+    less = saved_bytes(whole, tokens, batch, "cpu") - saved_bytes(chunked, tokens, batch, "cpu")
+    # The head no longer keeps its input for a backward pass of its own, and the targets are not kept twice.
+    assert less == pytest.approx(log_probabilities - instead, abs=4 * tokens * batch * (d + 2))
+    assert less > 0
