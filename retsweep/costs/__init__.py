@@ -15,10 +15,9 @@ from retsweep.costs.conventions import (
     parameters,
     state_bytes,
 )
-from retsweep.costs.traffic import bytes_crossover, bytes_decode
+from retsweep.costs.traffic import bytes_decode
 
 __all__ = [
-    "bytes_crossover",
     "bytes_decode",
     "cost_columns",
     "macs_as_trained",

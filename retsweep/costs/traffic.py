@@ -14,50 +14,31 @@ from retsweep import model
 from retsweep.costs.conventions import CACHE_BYTES, STATE_BYTES
 from retsweep.spec.run import RunSpec
 
-#: Weights lie in float32 under every ``protocol.precision``: bf16 is how products are computed.
+#: An element of a matrix and its bias, as the decoder holds them. All other weights are float32.
+MATRIX_BYTES = {"fp32": 4, "tf32": 4, "bf16": 2}
 WEIGHT_BYTES = 4
 EMBEDDING = "embedding.weight"
 
 
-def bytes_decode(
-    spec: RunSpec,
-    context: int,
-    batch: int,
-    weight_bytes: int = WEIGHT_BYTES,
-    cache_bytes: int | None = None,
-) -> int:
+def bytes_decode(spec: RunSpec, context: int, batch: int) -> int:
     """Bytes that one step of decoding ``batch`` sequences moves, the new token being the ``context``-th.
 
     Every weight is read once, of the embedding ``batch`` rows only. Of each sequence a fixed state is
     read and written back, and of a growing cache ``context`` - 1 tokens are read and one is written.
     Activations, logits and fixed tables are left out: they can stay in a cache of the processor.
 
-    Elements are as wide as ``state_bytes`` states it: states float32, the cache as wide as
-    ``protocol.precision`` has activations unless ``cache_bytes`` says otherwise. Weights are float32
-    (bf16 is a precision of products, not of weights) unless the model was cast: ``weight_bytes``.
+    Elements are as wide as ``retsweep.decode`` holds them under ``protocol.precision``: of matrices,
+    their biases and the cache two bytes under bf16, else four; of embedding, norms and states four.
     """
-    sizes = model.parameters(spec)
-    weights = sum(sizes.values()) - sizes[EMBEDDING] + batch * spec.scale.d_model
+    precision = spec.protocol.precision
+    weights = batch * spec.scale.d_model * WEIGHT_BYTES
+    for name, size in model.parameters(spec).items():
+        if name != EMBEDDING:
+            weights += size * (WEIGHT_BYTES if _norm(name) else MATRIX_BYTES[precision])
     kept = model.state_elements(spec, context)  # the cache: context - 1 tokens read and one written
-    cache = kept["cache"] * (cache_bytes or CACHE_BYTES[spec.protocol.precision])
-    return weights * weight_bytes + batch * (2 * kept["state"] * STATE_BYTES + cache)
+    return weights + batch * (2 * kept["state"] * STATE_BYTES + kept["cache"] * CACHE_BYTES[precision])
 
 
-def bytes_crossover(
-    spec: RunSpec,
-    other: RunSpec,
-    batch: int,
-    weight_bytes: int = WEIGHT_BYTES,
-    cache_bytes: int | None = None,
-) -> int | None:
-    """The smallest context at which ``spec`` moves fewer bytes a step than ``other``; None: there is none."""
-
-    def difference(context: int) -> int:
-        ours, theirs = (bytes_decode(one, context, batch, weight_bytes, cache_bytes) for one in (spec, other))
-        return ours - theirs
-
-    at_one = difference(1)
-    growth = difference(2) - at_one  # traffic is linear in the context
-    if at_one < 0:
-        return 1
-    return None if growth >= 0 else 2 + at_one // -growth
+def _norm(name: str) -> bool:
+    """Whether the tensor of that name is a norm's; all others but the embedding are linear maps'."""
+    return name.split(".")[-2].endswith("norm")

@@ -11,12 +11,13 @@ position but what attention reads.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from retsweep.layers.mixer import RoomError
 from retsweep.layers.precision import Precision, casting, products
@@ -31,9 +32,11 @@ class Decoder:
     """``batch`` sequences of equal length, none of them longer than ``room`` tokens.
 
     The logits are those of ``model(tokens)`` at the same position. ``model`` is put into eval mode and
-    used where it lies. ``chunk``: of the mixers that have a chunkwise form, in ``read``. ``precision``
-    as in training; under bf16 the cache is bfloat16, and the weights, float32, are cast for each token
-    anew. ``stand_in``: begins as if so many tokens had been read, with arbitrary contents, for measuring.
+    used where it lies. ``chunk``: of the mixers that have a chunkwise form, in ``read``. ``precision``:
+    products as in training; under bf16 cache and matrices are bfloat16, the latter in a copy made here
+    unless ``model`` went through :func:`halve`: autocast would read them in float32, and write them anew,
+    for each token. ``stand_in``: begins as if so many tokens had been read, with arbitrary contents, for
+    measuring.
 
     The room is held to in every model, so that what a decoder accepts does not depend on the layout;
     a state of fixed size costs the same whatever the room.
@@ -55,6 +58,8 @@ class Decoder:
             raise ValueError(f"batch={batch}, room={room}, chunk={chunk}: accepted are 1 and more")
         if stand_in > room:
             raise RoomError(room, 0, stand_in)
+        if precision == "bf16" and model.head.weight.dtype != torch.bfloat16:
+            model = halve(copy.deepcopy(model))
         self.model, self.batch, self.room, self.chunk = model.eval(), batch, room, chunk
         self.device = model.embedding.weight.device
         self.position = stand_in
@@ -108,6 +113,15 @@ class Decoder:
     def _computing(self) -> Iterator[None]:
         with torch.inference_mode(), products(self._precision), casting(self._precision, self.device):
             yield
+
+
+def halve(model: LanguageModel) -> LanguageModel:
+    """``model``, its linear maps cast to bfloat16 in place, for good: what autocast multiplies by. The
+    embedding, of which a step reads a row a sequence, and norms stay float32."""
+    for part in model.modules():
+        if isinstance(part, nn.Linear):
+            part.to(torch.bfloat16)
+    return model
 
 
 def continuation(

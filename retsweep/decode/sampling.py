@@ -1,6 +1,7 @@
 """Which token comes next: greedy, or drawn, from all tokens or from the likeliest of them.
 
-temperature t    p_i is proportional to exp(logit_i / t); 0 is greedy, the largest logit
+temperature t    p_i is proportional to exp(logit_i / t); 0 is greedy, the largest logit, and so, but for
+                 ties, which are drawn, is all below COLDEST
 top_k            of the k largest logits alone (Fan et al., 2018)
 top_p            of the smallest set of largest p_i that add up to p (Holtzman et al., 2020), which are
                  those behind temperature and top_k; the likeliest token is always in it
@@ -15,6 +16,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from retsweep.spec.base import SpecError, spec
+
+#: Smaller temperatures are taken for this one: float32 holds them no more, and 0/0 is no probability.
+COLDEST = 1e-30
 
 
 @spec
@@ -55,7 +59,7 @@ class Sampler:
         """What a token is drawn from: (batch, vocabulary), rows that sum to 1. Temperature above 0."""
         chosen = self._sampling
         largest = logits.amax(-1, keepdim=True)  # first: a small temperature would overflow
-        logits = (logits - largest) / chosen.temperature
+        logits = (logits - largest) / max(chosen.temperature, COLDEST)
         if chosen.top_k is not None and chosen.top_k < logits.shape[-1]:
             # By rank and not by value: of tokens as likely as the k-th the first ones are kept.
             beyond = logits.argsort(dim=-1, descending=True, stable=True)[:, chosen.top_k :]

@@ -1,9 +1,13 @@
 """Bytes of a decoding step: against the tensors of a built model, and where retention begins to save."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from analysis.crossing import cross
 from retsweep import costs, model
+from retsweep.decode import Decoder
 from tests.costs.specs import loaded, pattern, published
 from tests.costs.test_conventions import NAMED
 
@@ -17,9 +21,9 @@ def tensors(part):
     return [found for inner in part for found in tensors(inner)] if isinstance(part, tuple) else []
 
 
-def decoded(spec, dtype=torch.float32):
+def decoded(spec):
     """The built model, and its states after CONTEXT tokens decoded one by one."""
-    built = model.build(spec, dtype=dtype).eval()
+    built = model.build(spec).eval()
     states = built.initial_states(BATCH)
     with torch.no_grad():
         for token in torch.randint(spec.scale.vocabulary, (CONTEXT, BATCH)):
@@ -43,19 +47,12 @@ def test_the_closed_form_is_what_a_built_model_and_its_states_hold(letters, swit
     assert costs.bytes_decode(spec, CONTEXT, BATCH) == moved(*decoded(spec))
 
 
-def test_a_model_cast_to_bfloat16_moves_half_the_weights_and_half_the_cache():
-    spec = pattern("ARNH", TINY)
-    built, states = decoded(spec, torch.bfloat16)
-    assert costs.bytes_decode(spec, CONTEXT, BATCH, weight_bytes=2, cache_bytes=2) == moved(built, states)
-
-
-def test_bf16_products_leave_weights_and_states_in_float32():
-    full, half = (
-        loaded(TINY, "layout.attention=2", f"protocol.precision={name}") for name in ("fp32", "bf16")
-    )
-    cache = model.state_elements(full, CONTEXT)["cache"]
-    difference = costs.bytes_decode(full, CONTEXT, BATCH) - costs.bytes_decode(half, CONTEXT, BATCH)
-    assert difference == BATCH * cache * 2
+@pytest.mark.parametrize("letters", ["A", "R", "ARNH", "HRRA"])
+def test_bf16_halves_matrices_and_cache_and_nothing_else(letters):
+    """Against the decoder's own tensors."""
+    spec = pattern(letters, TINY, "protocol.precision=bf16", "model.final_norm=true")
+    decoder = Decoder(model.build(spec), BATCH, CONTEXT, precision="bf16", stand_in=CONTEXT - 1)
+    assert costs.bytes_decode(spec, CONTEXT, BATCH) == moved(decoder.model, decoder.states)
 
 
 def test_weights_count_once_a_step_and_states_once_a_sequence():
@@ -69,34 +66,35 @@ def test_weights_count_once_a_step_and_states_once_a_sequence():
 RETNET, TRANSFORMER = published(NAMED["RetNet"]), published(NAMED["Transformer"])
 
 
+def crossover(batch, precision="fp32"):
+    """Where the table says that RetNet moves less from on."""
+    protocol = dataclasses.replace(RETNET.protocol, precision=precision)
+    own, other = (
+        {n: costs.bytes_decode(dataclasses.replace(spec, protocol=protocol), n, batch) for n in (1, 2, 9)}
+        for spec in (RETNET, TRANSFORMER)
+    )
+    return cross(own, other)[0]
+
+
 @pytest.mark.parametrize(
-    ("batch", "weight_bytes", "cache_bytes", "context"),
+    ("batch", "precision", "context"),
     [
-        (1, 2, 2, 576),  # all that can be halved is: d/(2b) + 2d/h
-        (64, 2, 2, 198),
-        (1, 4, 2, 960),  # float32 weights, as bf16 products leave them: d/b + 2d/h
-        (64, 4, 2, 204),
-        (1, 4, 4, 480),  # float32: d/(2b) + d/h, at batch 1 where the products cross
-        (64, 4, 4, 102),
+        (1, "fp32", 480),  # d/(2b) + d/h, at batch 1 where the products cross
+        (64, "fp32", 102),
+        (1, "bf16", 576),  # matrices and cache halved, states not: d/(2b) + 2d/h
+        (64, "bf16", 198),
     ],
 )
-def test_retention_moves_less_from_about_where_the_formula_says(batch, weight_bytes, cache_bytes, context):
+def test_retention_moves_less_from_about_where_the_formula_says(batch, precision, context):
     """Within one per cent, which is what attention's biases and retention's norms weigh."""
-    d, heads = 768, 8
-    assert context == weight_bytes * d // (2 * cache_bytes * batch) + 4 * d // (cache_bytes * heads)
-    found = costs.bytes_crossover(RETNET, TRANSFORMER, batch, weight_bytes, cache_bytes)
-    assert found == pytest.approx(context, rel=0.01)
+    d, heads, matrix = 768, 8, {"fp32": 4, "bf16": 2}[precision]
+    assert context == d // (2 * batch) + 4 * d // (matrix * heads)
+    assert crossover(batch, precision) == pytest.approx(context, rel=0.01)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64])
-def test_the_crossover_is_the_first_context_with_fewer_bytes(batch):
-    found = costs.bytes_crossover(RETNET, TRANSFORMER, batch)
-    for context, less in ((found - 1, False), (found, True)):
+def test_before_the_crossover_it_moves_more(batch):
+    found = crossover(batch)
+    for context, less in ((int(found), False), (int(found) + 1, True)):
         bytes_of = [costs.bytes_decode(spec, context, batch) for spec in (RETNET, TRANSFORMER)]
         assert (bytes_of[0] < bytes_of[1]) is less
-
-
-def test_there_is_none_the_other_way_round_and_a_cheaper_model_crosses_at_once():
-    assert costs.bytes_crossover(TRANSFORMER, TRANSFORMER, 1) is None
-    assert costs.bytes_crossover(pattern("R", TINY), pattern("R", TINY), 1) is None
-    assert costs.bytes_crossover(pattern("N", TINY), pattern("A", TINY), 1) == 1

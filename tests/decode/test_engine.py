@@ -6,12 +6,14 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from retsweep.costs import state_bytes
-from retsweep.decode import Decoder, RoomError, Sampling, continuation
+from retsweep.costs import bytes_decode, state_bytes
+from retsweep.decode import Decoder, RoomError, Sampling, continuation, halve
 from retsweep.layers import attention, positions
 from retsweep.layers.constants import Rows
-from retsweep.model import LanguageModel, build
+from retsweep.model import LanguageModel, build, state_elements
 from retsweep.spec import RunSpec, SpecError, load_spec
 from retsweep.spec.compose import choices
 from tests.layers.checks import layer
@@ -126,6 +128,33 @@ def test_products_in_bfloat16(layout: str) -> None:
     assert 0 < float((got - want).abs().max()) < 0.1
 
 
+def test_a_step_in_bfloat16_reads_matrices_of_two_bytes_and_casts_none() -> None:
+    """Of all weights a step touches just what the census says that it moves, and casts none of them."""
+    spec = spec_of("layout.pattern=RHAN", "model.final_norm=true", "protocol.precision=bf16")
+    model = build(spec)
+    decoder = Decoder(model, 1, ROOM, precision="bf16")
+    decoder.step(tokens()[:1, 0])
+    weights = {weight.data_ptr(): weight for weight in decoder.model.parameters()}
+    with Operations() as second:
+        decoder.step(tokens()[:1, 1])
+    read = {part.data_ptr() for _, given in second.calls for part in given} & set(weights)
+    assert read == set(weights)
+    cast = {part.data_ptr() for name, given in second.calls if "_to_copy" in name for part in given}
+    assert not cast & set(weights)
+    rest = 4 * spec.scale.d_model - decoder.model.embedding.weight.nbytes  # of the embedding a row
+    states = 2 * state_bytes(spec, 2) - 2 * state_elements(spec, 2)["cache"]  # caches move once
+    assert sum(weight.nbytes for weight in weights.values()) + rest + states == bytes_decode(spec, 2, 1)
+
+
+def test_a_model_that_is_decoded_in_bfloat16_stays_as_it_was() -> None:
+    model = build(spec_of("layout=type_c"))
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    Decoder(model, BATCH, ROOM, precision="bf16").read(tokens())
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert Decoder(halve(model), BATCH, ROOM, precision="bf16").model is model  # no second copy
+
+
 @pytest.mark.parametrize("kind", ["xpos", "xpos_both_up"])
 def test_xpos_keys_are_moved_to_another_origin_before_they_overflow(
     kind: str, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +245,48 @@ def test_a_state_of_retention_is_as_large_after_a_million_tokens() -> None:
     model = build(spec_of("layout.attention=0"))
     sizes = {Decoder(model, 1, 1 << 20, stand_in=n).state_bytes() for n in (1, 512, 1 << 20)}
     assert len(sizes) == 1
+
+
+RETENTIONS = {
+    "rotary": (),
+    "xPos": ("layer.msr.position=xpos",),
+    "normalised": ("layer.msr.normalise_decay=true",),
+    "wide": ("layer.msr.value_expansion=2",),
+}
+
+
+@pytest.mark.parametrize("options", RETENTIONS.values(), ids=RETENTIONS)
+def test_a_step_of_retention_touches_nothing_that_grows_with_the_position(options: tuple[str, ...]) -> None:
+    model = build(spec_of("layout.attention=0", *options))
+    assert touched(model, 5) == touched(model, 1 << 17)
+
+
+def test_a_step_of_attention_touches_more_at_a_later_position() -> None:
+    model = build(spec_of("layout.attention=4"))
+    assert touched(model, 5) != touched(model, 1 << 10)
+
+
+class Operations(TorchDispatchMode):
+    """Every operation inside: its name, and all tensors that go in and come out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, list[Tensor]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        given = [part for part in tree_leaves((args, kwargs, out)) if isinstance(part, Tensor)]
+        self.calls.append((str(func), given))
+        return out
+
+
+def touched(model: LanguageModel, position: int) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """Of one step at ``position``: operations in turn, with the shapes of their tensors."""
+    decoder = Decoder(model, 1, position + 2, stand_in=position)
+    decoder.step(tokens()[:1, 0])
+    with Operations() as step:
+        decoder.step(tokens()[:1, 1])
+    return [(name, [tuple(part.shape) for part in given]) for name, given in step.calls]
 
 
 def addresses(decoder: Decoder) -> list[int]:

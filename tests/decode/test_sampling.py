@@ -31,6 +31,7 @@ def probabilities(**options: float) -> list[float]:
         ({"top_p": 1e-9}, [0, 0, 1, 0]),
         ({"top_k": 3, "top_p": 0.5}, [3 / 7, 0, 4 / 7, 0]),  # of 4/9, 3/9, 2/9
         ({"temperature": 1e-30}, [0, 0, 1, 0]),
+        ({"temperature": 1e-46}, [0, 0, 1, 0]),  # 0 in float32
     ],
 )
 def test_probabilities(options: dict[str, float], expected: list[float]) -> None:
@@ -41,6 +42,7 @@ def test_ties_keep_the_first_tokens() -> None:
     even = torch.zeros(1, 4)
     assert Sampling(top_k=2).sampler().probabilities(even)[0].tolist() == [0.5, 0.5, 0, 0]
     assert Sampling(temperature=0).sampler()(even).tolist() == [0]
+    assert Sampling(temperature=1e-300).sampler().probabilities(even)[0].tolist() == [0.25] * 4
 
 
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.1}])
