@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from retsweep import costs, model
+from retsweep.costs import conventions
 from retsweep.costs.fvcore_trace import trace
 from retsweep.spec import RunSpec, load_spec
 from retsweep.spec.compose import choices
@@ -32,8 +35,12 @@ def test_what_is_built_is_what_is_counted(scale: str, layout: tuple[str, ...]) -
 def test_what_is_traced_is_what_is_counted(scale: str, tmp_path) -> None:
     spec = retnet(scale)
     row = spec.task(spec, Workspace(tmp_path, "cpu", tmp_path))
-    assert row["params"] == costs.parameters(spec)
-    assert row["macs_fvcore"] == trace(spec).macs
+    assert row["params"] == sum(p.numel() for p in model.build(spec, "meta").parameters())
+    norms = conventions.macs_normalisation_fvcore(spec)
+    assert row["macs_fvcore"] == row["macs_train_forward"] + norms
+    trained = trace(dataclasses.replace(spec, layers=spec.trained_layers))
+    products = sum(operation.macs for operation in trained.operations if not operation.is_normalisation)
+    assert products == costs.macs_as_trained(spec, spec.scale.context)
 
 
 def test_every_scale_of_the_paper_has_its_name_here() -> None:

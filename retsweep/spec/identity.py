@@ -3,7 +3,8 @@
 Left out: labels, fields that hold their default (so that a new field with a default orphans no
 finished study), fields that the other fields leave without effect (``idle``), layers that are not
 used, and corpus and tokenizer, for which the hash of the data that they produced stands. A choice by
-length counts as what it chooses at the run's length, whether it was made or written out.
+length counts as what it chooses at the run's length, whether it was made or written out; where nothing
+is trained it chooses nothing, and such runs have the identity of before there was one.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def _content(spec: RunSpec, data_hash: str) -> dict[str, Any]:
         **({"layers_at": forms} if forms else {}),
         **({"evaluate": canonical(spec.evaluate)} if asked else {}),
         "layout": spec.layout.kind,
-        "layers": [canonical(layer) for layer in spec.trained_layers],
+        "layers": [canonical(layer) for layer in spec.settled_layers],
         "scale": canonical(spec.scale),
         "model": canonical(spec.model),
         "protocol": canonical(spec.protocol),
