@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import gc
-import os
 import statistics
-import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
@@ -25,7 +22,6 @@ CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 ASSUMED_MFU = 0.1
 #: Of the memory that is free: other workers have theirs, and an estimate is one.
 USABLE = {"cpu": 0.6, "cuda": 0.9}
-MEMORY = Path("/proc/meminfo")
 
 
 @spec
@@ -58,7 +54,8 @@ class TrainBench:
 
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
         """Of each context T: ``train_tokens_per_second_<T>`` (of the median step), ``train_mfu_<T>``,
-        ``train_peak_memory_bytes_<T>``, ``train_batch_<T>``, ``train_form_<T>``; ``train_skipped`` says
+        ``train_peak_memory_bytes_<T>`` (None where the peak of the process cannot be reset: a shorter
+        context's could be the larger), ``train_batch_<T>``, ``train_form_<T>``; ``train_skipped`` says
         which were left out and why (None: none), ``gemm_flops_per_second`` what mfu is of.
 
         Whole steps: forward, backward, clipping and AdamW as the protocol has them, on random tokens.
@@ -121,8 +118,12 @@ class _Bench:
     def free_bytes(self) -> float:
         if self.task.gigabytes is not None:
             return self.task.gigabytes * 1e9
-        kind = self.workspace.device.partition(":")[0]
-        return USABLE[kind] * _free_bytes(self.workspace.device)
+        import torch
+
+        from retsweep.train.memory import free_memory
+
+        place = torch.device(self.workspace.device)
+        return USABLE[place.type] * free_memory(place, "task.gigabytes=GIGABYTES")
 
     # ---- measuring ----------------------------------------------------------------------------
     def measure(self, tokens: int) -> dict[str, Any]:
@@ -130,11 +131,14 @@ class _Bench:
         import torch
 
         from retsweep.costs import macs_as_trained
+        from retsweep.train.memory import is_out_of_memory
         from retsweep.train.utilisation import utilisation
 
         try:
             seconds, peak = self.times(tokens)
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             self.skipped.append(f"{tokens}: out of memory, though a step was expected to fit")
             return {}
         finally:
@@ -153,13 +157,14 @@ class _Bench:
             "form": form(self.spec, tokens),
         }
 
-    def times(self, tokens: int) -> tuple[list[float], int]:
-        """Seconds of each step that counts, and the peak of memory. A fresh model for each context:
-        tables of other lengths are not part of its memory."""
+    def times(self, tokens: int) -> tuple[list[float], int | None]:
+        """Seconds of each step that counts, and the peak of memory if it can be told. A fresh model for
+        each context: tables of other lengths are not part of its memory."""
         import torch
 
         from retsweep.layers.precision import products
         from retsweep.model import build
+        from retsweep.train.clock import now
         from retsweep.train.loop import compile_blocks
         from retsweep.train.memory import PeakMemory
         from retsweep.train.optimiser import adamw
@@ -178,12 +183,10 @@ class _Bench:
             seconds = []
             for _ in range(self.task.steps + 1):
                 self.step_begins()
-                _wait(place)
-                began = time.perf_counter()
+                began = now(place)
                 self.step(model, optimiser, text)
-                _wait(place)
-                seconds.append(time.perf_counter() - began)
-        return seconds[1:], memory.bytes()
+                seconds.append(now(place) - began)
+        return seconds[1:], memory.own_bytes()
 
     def step(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, text: torch.Tensor) -> None:
         """One optimiser step as training takes it."""
@@ -224,22 +227,3 @@ def form(spec: RunSpec, tokens: int) -> str:
     forms = [layer.training_form(tokens) for layer in spec.layers]
     chunks = sorted({form.chunk for form in forms if isinstance(form, Chunkwise)})
     return f"chunkwise {'+'.join(map(str, chunks))}" if chunks else "parallel"
-
-
-def _free_bytes(device: str) -> int:
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        known = dict(line.split(":", 1) for line in MEMORY.read_text().splitlines())
-        return int(known["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux: what there is, in use or not
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _wait(place: torch.device) -> None:
-    import torch
-
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)

@@ -1,7 +1,8 @@
 """What a training step needs in memory, known before anything of it is allocated.
 
 Forward passes keep tensors for their backward passes. Which ones is each kernel's own business, so it
-is asked of the built model, run on tensors that have shapes and no contents: the answer is exact.
+is asked of the built model, run on tensors that have shapes and no contents: ``saved_bytes`` is exact.
+What comes and goes beside them is not asked but taken for a share of them: ``step_bytes`` is an estimate.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from retsweep.train.gradients import loss_of
 #: Weights, their gradients and AdamW's two moments, float32 each.
 BYTES_A_PARAMETER = 16
 FLOAT_BYTES = 4
-#: Of what is kept for the backward pass: gradients of the largest tensors, copies that products make.
+#: Of what is kept for the backward pass: gradients of the largest tensors, copies that products make. A
+#: guess.
 WORKING_SHARE = 0.5
 
 

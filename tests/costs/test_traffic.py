@@ -8,7 +8,7 @@ import torch
 from analysis.crossing import cross
 from retsweep import costs, model
 from retsweep.decode import Decoder
-from tests.costs.specs import loaded, pattern, published
+from tests.costs.specs import pattern, published
 from tests.costs.test_conventions import NAMED
 
 TINY = "scale=tiny"

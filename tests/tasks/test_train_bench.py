@@ -73,13 +73,32 @@ def test_what_the_measured_speed_foretells_decides_about_the_next_context(tmp_pa
     assert row["train_skipped"].startswith("256: 3 steps would take about")
 
 
-def test_running_out_of_memory_is_told_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_running_out_of_memory_is_told_too(tmp_path, monkeypatch, error):
     def fails(self, tokens):
-        raise torch.OutOfMemoryError
+        raise error
 
     monkeypatch.setattr(train_bench._Bench, "times", fails)
     _, row = bench(tmp_path, "task.contexts=[16]")
     assert row["train_skipped"] == "16: out of memory, though a step was expected to fit"
+
+
+def test_any_other_error_is_no_skip(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_bench._Bench, "times", lambda *_: (_ for _ in ()).throw(RuntimeError("shape")))
+    with pytest.raises(RuntimeError, match="shape"):
+        bench(tmp_path)
+
+
+def test_memory_is_measured_and_limited_as_in_decoding(tmp_path, monkeypatch):
+    """By what the process's group leaves too; and nobody's peak is another's."""
+    monkeypatch.setattr("retsweep.train.memory._reset_peak", lambda: False)
+    _, row = bench(tmp_path, "task.contexts=[16]")
+    assert row["train_peak_memory_bytes_16"] is None
+    monkeypatch.setattr("retsweep.train.memory.free_memory", lambda device, option: 100_000)
+    _, row = bench(tmp_path, "task.contexts=[16]")
+    assert row["train_skipped"].startswith("16: a step needs about")
 
 
 def test_it_stops_between_steps(tmp_path):
