@@ -1,4 +1,4 @@
-"""One step's loss and gradients."""
+"""One step: its loss, its gradients, and what the optimiser makes of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
+from retsweep.layers.precision import casting
+from retsweep.spec.protocol import Protocol as TrainingProtocol
 from retsweep.train.loss import chunked_cross_entropy, cross_entropy
 
 
@@ -17,6 +20,28 @@ class WithHead(Protocol):
     head: nn.Linear
 
     def hidden(self, tokens: Tensor) -> Tensor: ...
+
+
+def optimiser_step(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    micro_batches: Sequence[tuple[Tensor, Tensor]],
+    protocol: TrainingProtocol,
+    device: torch.device,
+) -> Tensor:
+    """One step of ``optimiser``, at its learning rate, over ``micro_batches`` as of
+    :func:`accumulate_gradients`, whose loss it returns; gradients are gone afterwards.
+
+    ``protocol`` gives precision, clipping and ``head_tokens``.
+    """
+    forward = casting(protocol.precision, device)
+    loss = accumulate_gradients(model, micro_batches, forward, protocol.head_tokens)
+    if protocol.clip is not None:
+        parameters = [one for group in optimiser.param_groups for one in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, protocol.clip)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss
 
 
 def accumulate_gradients(

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retsweep.layers.precision import casting, products
+from retsweep.layers.precision import products
 from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint
 from retsweep.train.divergence import DivergenceWatch
-from retsweep.train.gradients import accumulate_gradients
+from retsweep.train.gradients import optimiser_step
 from retsweep.train.memory import PeakMemory
 from retsweep.train.metrics import MetricsFile, log_every
 from retsweep.train.optimiser import adamw
@@ -114,7 +114,6 @@ class _Run:
         checkpoint.remove_leftovers(folder)
         self.memory = PeakMemory(device)
         self.optimiser = adamw(model, protocol)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
         self.state = State()
         self.resume()
@@ -168,14 +167,9 @@ class _Run:
         step = self.dispatched + 1
         seed_step(self.seed, step, self.device)
         batches = [self.micro_batch(step, micro) for micro in range(self.protocol.accumulate)]
-        forward = casting(self.protocol.precision, self.device)
-        loss = accumulate_gradients(self.model, batches, forward, self.protocol.head_tokens)
-        if self.protocol.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.protocol, step, self.steps)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        loss = optimiser_step(self.model, self.optimiser, batches, self.protocol, self.device)
         self.dispatched = step
         self.pending.append((loss, sum(targets.numel() for _, targets in batches)))
         self.state.seconds += time.perf_counter() - started
