@@ -51,7 +51,7 @@ PASSES = 3
 #: Tokens of the prompt that is read before: kernels are loaded, whatever the length.
 SHORT = 64
 #: Tensors as wide as d_model, and as the FFN, that are taken to be alive at once in a pass of the model: a
-#: guess on the safe side (q, k, v, gate, their turned, faded and scaled copies, outputs, residuals).
+#: guess, meant to be on the safe side (q, k, v, gate, their turned, faded and scaled copies, outputs).
 WIDE, FFN = 24, 3
 #: An element of the weights as they are drawn, in float32 under any precision.
 WEIGHT_BYTES = 4
