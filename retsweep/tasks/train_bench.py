@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -13,9 +13,6 @@ from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Chunkwise
 from retsweep.spec.run import RunSpec
 from retsweep.tasks.base import InterruptedRun, Workspace
-
-if TYPE_CHECKING:
-    import torch
 
 CONTEXTS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 #: What a step is taken to reach of the device's matrix product where no shorter context was measured.
@@ -165,6 +162,7 @@ class _Bench:
         from retsweep.layers.precision import products
         from retsweep.model import build
         from retsweep.train.clock import now
+        from retsweep.train.gradients import optimiser_step
         from retsweep.train.loop import compile_blocks
         from retsweep.train.memory import PeakMemory
         from retsweep.train.optimiser import adamw
@@ -174,6 +172,7 @@ class _Bench:
         stream = torch.Generator().manual_seed(self.spec.seed)
         shape = self.batch(tokens), tokens + 1
         text = torch.randint(self.spec.scale.vocabulary, shape, generator=stream).to(place)
+        batch = [(text[:, :-1], text[:, 1:])]
         with reproducible(place), products(self.spec.protocol.precision):
             memory = PeakMemory(place)
             model = build(self.spec, device=place).train()
@@ -184,26 +183,9 @@ class _Bench:
             for _ in range(self.task.steps + 1):
                 self.step_begins()
                 began = now(place)
-                self.step(model, optimiser, text)
+                optimiser_step(model, optimiser, batch, self.spec.protocol, place)
                 seconds.append(now(place) - began)
         return seconds[1:], memory.own_bytes()
-
-    def step(self, model: torch.nn.Module, optimiser: torch.optim.Optimizer, text: torch.Tensor) -> None:
-        """One optimiser step as training takes it."""
-        from torch import nn
-
-        from retsweep.layers.precision import casting
-        from retsweep.train.gradients import accumulate_gradients
-
-        protocol = self.spec.protocol
-        batch = [(text[:, :-1], text[:, 1:])]
-        accumulate_gradients(
-            model, batch, casting(protocol.precision, self.workspace.device), protocol.head_tokens
-        )
-        if protocol.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), protocol.clip)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
 
     # ---- telling ------------------------------------------------------------------------------
     def step_begins(self) -> None:
