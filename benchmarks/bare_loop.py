@@ -46,7 +46,8 @@ def main(overrides: Sequence[str]) -> None:
 
 
 def loop(overrides: Sequence[str]) -> Iterator[Trained]:
-    """Trains what ``overrides`` ask for, on the CPU, in fp32."""
+    """Trains what ``overrides`` ask for: on the CPU, in fp32, a micro-batch a step. What else a protocol may
+    ask for, ``benchmarks.sweep.check`` refuses."""
     asked = wanted(overrides)
     corpora: dict[Any, TokenisedCorpus] = {}
     for run in asked.runs:

@@ -9,12 +9,16 @@ import importlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.options import WHAT
 from retsweep.spec.run import RunSpec
+
+if TYPE_CHECKING:
+    from retsweep.layers.precision import Precision
 
 #: One generated token a sequence, (batch,) -> logits (batch, vocabulary), behind what was read before.
 Step = Callable[[Tensor], Tensor]
@@ -27,25 +31,26 @@ class Unavailable(Exception):
 @dataclass(frozen=True)
 class Contestant:
     """``build(spec, positions)`` gives a model of the shapes of ``spec.scale`` that can read ``positions``
-    tokens; ``logits(model, tokens)`` its logits at all of (batch, time); ``decoder(model, prompt, room)``
-    reads a prompt (batch, time) as the model does that best and gives its step for the tokens that
-    follow, of which there are at most ``room`` in all. ``differs``: from our row, in words.
-    ``package`` has its version, ``modules`` must import, ``needs`` is what to install. ``on``: kinds of
-    device it runs on."""
+    tokens; ``logits(model, tokens)`` its logits at all of (batch, time);
+    ``decoder(model, prompt, room, precision)`` reads a prompt (batch, time) as the model does that best
+    and gives its step for the tokens that follow, of which there are at most ``room`` in all; it is
+    called, and its step too, where autocast is at ``precision`` already. ``differs``: from our row, in
+    words. ``package`` has its version, ``modules`` must import, ``needs`` is what to install. ``on``:
+    kinds of device it runs on. ``what`` it takes part in."""
 
     name: str
     build: Callable[[RunSpec, int], nn.Module]
     logits: Callable[[nn.Module, Tensor], Tensor]
-    decoder: Callable[[nn.Module, Tensor, int], Step]
+    decoder: Callable[[nn.Module, Tensor, int, Precision], Step]
     package: str = ""
     differs: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     needs: str = ""
     on: tuple[str, ...] = ("cpu", "cuda")
+    what: tuple[str, ...] = WHAT
 
-    def check(self, device: str) -> None:
-        """Raises Unavailable."""
-        kind = device.partition(":")[0]
+    def check(self, kind: str) -> None:
+        """Raises Unavailable if it does not run on that kind of device, or does not import."""
         if kind not in self.on:
             raise Unavailable(f"{self.name} has kernels for {', '.join(self.on)} alone, and this is {kind}")
         for module in self.modules:
@@ -76,11 +81,11 @@ def _ours(name: str) -> Contestant:
     return Contestant(name, build, lambda model, tokens: cast(Tensor, model(tokens)), _our_decoder)
 
 
-def _our_decoder(model: nn.Module, prompt: Tensor, room: int) -> Step:
+def _our_decoder(model: nn.Module, prompt: Tensor, room: int, precision: Precision) -> Step:
     from retsweep.decode.engine import Decoder
     from retsweep.model import LanguageModel
 
-    decoder = Decoder(cast(LanguageModel, model), batch=len(prompt), room=room)
+    decoder = Decoder(cast(LanguageModel, model), batch=len(prompt), room=room, precision=precision)
     decoder.read(prompt)
     return decoder.step
 
@@ -113,10 +118,22 @@ def _hub_logits(model: nn.Module, tokens: Tensor) -> Tensor:
     return cast(Tensor, model(input_ids=tokens, use_cache=False).logits)
 
 
-def _hub_decoder(model: nn.Module, prompt: Tensor, room: int) -> Step:
+def _hub_decoder(model: nn.Module, prompt: Tensor, room: int, precision: Precision) -> Step:
     """The library's cache, filled by its own prefill and grown as it grows by default."""
     cache = model(input_ids=prompt, use_cache=True, logits_to_keep=1).past_key_values
+    return _hub_step(model, cache)
 
+
+def _hub_static_decoder(model: nn.Module, prompt: Tensor, room: int, precision: Precision) -> Step:
+    """The library's cache that is allocated beforehand, of ``room`` tokens."""
+    from transformers import StaticCache
+
+    cache = StaticCache(config=cast(Any, model).config, max_cache_len=room)
+    model(input_ids=prompt, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return _hub_step(model, cache)
+
+
+def _hub_step(model: nn.Module, cache: Any) -> Step:
     def step(tokens: Tensor) -> Tensor:
         nonlocal cache
         found = model(input_ids=tokens[:, None], past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -144,7 +161,7 @@ def _another(spec: RunSpec, positions: int) -> nn.Module:
     )
 
 
-def _another_decoder(model: nn.Module, prompt: Tensor, room: int) -> Step:
+def _another_decoder(model: nn.Module, prompt: Tensor, room: int, precision: Precision) -> Step:
     retnet: Any = model
     _, states = retnet.forward_chunkwise(prompt, start_idx=0)
     position = prompt.shape[1]
@@ -176,7 +193,7 @@ def _torchscale(spec: RunSpec, positions: int) -> nn.Module:
     return cast(nn.Module, RetNetDecoder(config, embed_tokens=embedding))
 
 
-def _torchscale_decoder(model: nn.Module, prompt: Tensor, room: int) -> Step:
+def _torchscale_decoder(model: nn.Module, prompt: Tensor, room: int, precision: Precision) -> Step:
     """Its recurrence has no prefill. Its cost does not depend on the position, so that it starts at the
     prompt's end with the state of one token; it is handed all tokens, of which it reads the last."""
     state: dict[Any, Any] = {}
@@ -211,6 +228,7 @@ def _fla(spec: RunSpec, positions: int) -> nn.Module:
 
 
 EXTRA = "pip install -c constraints.txt -e '.[peers]'"
+GPT2 = ("learned positions instead of rotary", "a final LayerNorm", "a head without bias")
 GATED = "FFN of three gated matrices, two thirds as wide: as many products"
 RMS = "RMSNorm instead of LayerNorm, a final one"
 
@@ -224,9 +242,23 @@ GROUPS: dict[str, tuple[Contestant, ...]] = {
             _hub_logits,
             _hub_decoder,
             package="transformers",
-            differs=("learned positions instead of rotary", "a final LayerNorm", "a head without bias"),
+            differs=(
+                *GPT2,
+                "a cache that grows with each token, its default, where ours is allocated before",
+            ),
             modules=("transformers.models.gpt2.modeling_gpt2",),
             needs=EXTRA,
+        ),
+        Contestant(
+            "GPT-2, static cache",
+            _gpt2,
+            _hub_logits,
+            _hub_static_decoder,
+            package="transformers",
+            differs=(*GPT2, "a cache that is allocated before, as ours, of which each step reads the whole"),
+            modules=("transformers.models.gpt2.modeling_gpt2",),
+            needs=EXTRA,
+            what=("decode",),
         ),
     ),
     "retention": (
@@ -270,10 +302,36 @@ GROUPS: dict[str, tuple[Contestant, ...]] = {
         ),
     ),
 }
-#: Without these there is nothing to compare with.
-REQUIRED = ("GPT-2", "yet-another-retnet")
+#: By kind of device: without these there is nothing to compare with. On a GPU the target is of the best
+#: peer, and that is the one with kernels of its own.
+REQUIRED = {
+    "cpu": ("GPT-2", "yet-another-retnet"),
+    "cuda": ("GPT-2", "yet-another-retnet", "flash-linear-attention"),
+}
 
 
 def parameters(model: nn.Module) -> int:
     """Elements of all different trainable tensors."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def block_parameters(model: nn.Module, vocabulary: int) -> int:
+    """:func:`parameters` without those of embeddings, learned positions among them, and of the head."""
+    outside = {
+        id(parameter)
+        for part in model.modules()
+        if isinstance(part, nn.Embedding) or (isinstance(part, nn.Linear) and part.out_features == vocabulary)
+        for parameter in part.parameters(recurse=False)
+    }
+    inside = (one for one in model.parameters() if one.requires_grad and id(one) not in outside)
+    return sum(parameter.numel() for parameter in inside)
+
+
+def halve_matrices(model: nn.Module) -> nn.Module:
+    """``model``, its linear maps cast to bfloat16 in place, as our engine casts its own: autocast in
+    inference casts every float32 matrix anew for each token, and a peer that pays for it would be slow
+    by our doing."""
+    for part in model.modules():
+        if isinstance(part, nn.Linear) or type(part).__name__ == "Conv1D":  # transformers' name for one
+            part.to(torch.bfloat16)
+    return model

@@ -17,8 +17,8 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """``batch`` of training; ``head_tokens``: tokens whose logits our own rows hold at once, None for all;
-    ``context`` and ``tokens`` a turn of decoding, which has a batch of 1;
+    """``device``: as torch names it. ``batch`` of training; ``head_tokens``: tokens whose logits our own
+    rows hold at once, None for all; ``context`` and ``tokens`` a turn of decoding, which has a batch of 1;
     ``rounds``: turns of each model."""
 
     device: str
@@ -32,3 +32,8 @@ class Options:
     threads: int
     precision: Precision
     clock: Literal["wall", "cpu"]
+
+    @property
+    def kind(self) -> Literal["cpu", "cuda"]:
+        """Of device."""
+        return "cpu" if self.device == "cpu" else "cuda"

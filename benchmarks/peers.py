@@ -2,15 +2,17 @@
 
 Equal shapes, tokens, loss (all positions), optimiser (fused AdamW), precision and threads, no dropout
 anywhere; models take turns, and a ratio is the median over rounds of the two times of one round. Equal
-work is checked: a peer whose parameters differ from ours by more than a fiftieth is refused, and what
-differs within that is printed. Exit status: 0 if every target holds, 1 if one does not, 2 if nothing
-could be measured.
+work is checked: a peer whose parameters, in all or in its blocks alone, differ from ours by more than a
+fiftieth is refused, and what differs within that is printed. A peer that is not there, or fails, is named
+in the last line. Exit status: 0 if every target holds, 1 if one does not, 2 if nothing could be measured,
+or not the peers without which the targets say nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -47,9 +49,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--precision", choices=("fp32", "bf16", "tf32"), help="(default: fp32, GPU: bf16)")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine")
     given = parser.parse_args(arguments)
-    kind = given.device.partition(":")[0]
-    if kind not in targets.TRAIN:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", given.device):
         raise NotMeasured(f"--device={given.device} is not accepted; accepted: cpu, cuda, cuda:N")
+    kind = given.device.partition(":")[0]
     what = tuple(given.what.split(","))
     if not what or set(what) - set(WHAT):
         raise NotMeasured(f"--what={given.what} is not accepted; accepted: train, decode, train,decode")
@@ -60,6 +62,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     if given.context < 2:
         raise NotMeasured(f"--context={given.context} is not accepted; accepted: 2 or more")
     given.precision = given.precision or ("fp32" if kind == "cpu" else "bf16")
+    if kind == "cpu" and given.precision == "tf32":
+        raise NotMeasured("--precision=tf32 is of a GPU's tensor cores; accepted on a CPU: fp32, bf16")
     return Options(**{**vars(given), "what": what})
 
 
@@ -73,27 +77,29 @@ def run(options: Options) -> int:
     from benchmarks.targets import verdict
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched, and a look for it would wait
-    if options.device.startswith("cuda") and not torch.cuda.is_available():
+    if options.kind == "cuda" and not (seen := torch.cuda.device_count()):
         raise NotMeasured(f"--device={options.device}: torch {torch.__version__} sees no GPU here")
+    if (index := options.device.partition(":")[2]) and int(index) >= seen:
+        raise NotMeasured(f"--device={options.device} is not here; accepted: cuda:0 to cuda:{seen - 1}")
     torch.set_num_threads(options.threads)
     specs = {group: _spec(options.scale, group) for group in ("attention", "retention")}
-    groups, absent = present(options.device)
+    groups, absent = present(options.kind)
     products = len(groups) if "train" in options.what else 0  # a matrix product a round, see Measure
-    turns = (sum(map(len, groups.values())) * len(options.what) + products) * (options.rounds + 1)
-    report = Report(options, absent, turns)
+    taking = sum(what in one.what for group in groups.values() for one in group for what in options.what)
+    report = Report(options, absent, (taking + products) * (options.rounds + 1))
     with report.progress:
         for group, contestants in groups.items():
             measure = Measure(options, specs[group], contestants, report)
             for what in options.what:
                 measure.train() if what == "train" else measure.decode()
     report.print(Console())
-    print(verdict(report.judged))
+    print(verdict(report.judged, list(report.absent)))
     return 0 if all(one.holds for one in report.judged) else 1
 
 
-def present(device: str) -> tuple[dict[str, list[Contestant]], dict[str, str]]:
-    """(who takes part, by group, ours first; why the others do not). Raises NotMeasured without a peer
-    that is required."""
+def present(kind: str) -> tuple[dict[str, list[Contestant]], dict[str, str]]:
+    """(who takes part on that kind of device, by group, ours first; why the others do not). Raises
+    NotMeasured without a peer that is required there."""
     from benchmarks.contestants import GROUPS, REQUIRED, Unavailable
 
     groups: dict[str, list[Contestant]] = {}
@@ -101,11 +107,11 @@ def present(device: str) -> tuple[dict[str, list[Contestant]], dict[str, str]]:
     for group, contestants in GROUPS.items():
         for one in contestants:
             try:
-                one.check(device)
+                one.check(kind)
                 groups.setdefault(group, []).append(one)
             except Unavailable as error:
                 absent[one.name] = str(error)
-    for name in REQUIRED:
+    for name in REQUIRED[kind]:
         if name in absent:
             raise NotMeasured(absent[name])
     return groups, absent

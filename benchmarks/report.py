@@ -25,11 +25,13 @@ class Measured:
 
 
 class Report:
-    """Hears what happens; ``turns`` are all that will be taken."""
+    """Hears what happens; ``absent`` says by name why someone does not take part, ``turns`` are all that
+    will be taken."""
 
     def __init__(self, options: Options, absent: dict[str, str], turns: int) -> None:
-        self.options, self.absent = options, absent
+        self.options, self.absent = options, dict(absent)
         self.parameters: dict[str, int] = {}
+        self.blocks: dict[str, int] = {}
         self.measured: list[Measured] = []
         self.judged: list[Judged] = []
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -49,6 +51,13 @@ class Report:
             f"{measured.what} {measured.name}: {measured.speed:,.1f} tokens/s{ratio}", highlight=False
         )
 
+    def leave_out(self, name: str, why: str) -> None:
+        """One that was to take turns, and failed before its first."""
+        self.absent[name] = f"{self.absent[name]}; {why}" if name in self.absent else why
+        total = self.progress.tasks[self.bar].total or 0
+        self.progress.update(self.bar, total=total - self.options.rounds - 1)
+        self.progress.console.print(f"not measured: {why}", highlight=False, markup=False, soft_wrap=True)
+
     def tick(self) -> None:
         self.progress.advance(self.bar)
 
@@ -58,8 +67,9 @@ class Report:
         for group in GROUPS.values():
             for one in group:
                 if one.name in self.absent:
-                    console.print(f"not measured: {self.absent[one.name]}", highlight=False, soft_wrap=True)
-                elif one.differs:
+                    why = self.absent[one.name]
+                    console.print(f"not measured: {why}", highlight=False, markup=False, soft_wrap=True)
+                if one.differs and any(one.name == measured.name for measured in self.measured):
                     console.print(f"{one.name} differs: {'; '.join(one.differs)}", highlight=False)
 
     def _settings(self) -> str:
@@ -68,15 +78,17 @@ class Report:
 
     def _speeds(self) -> Table:
         unit = "tokens/s" if self.options.clock == "wall" else "tokens/s of CPU time"
-        table = Table("model", "version", "parameters", "what", unit, "ours to it")
+        table = Table("model", "version", "parameters", "in blocks", "what", unit, "ours to it")
         versions = {one.name: one.version for group in GROUPS.values() for one in group}
         for one in self.measured:
-            size = self.parameters.get(one.name)
             ratio = "" if one.ratio is None else f"{one.ratio:.3f}"
             table.add_row(
                 one.name,
                 versions[one.name],
-                "" if size is None else f"{size:,}",
+                *(
+                    f"{sizes[one.name]:,}" if one.name in sizes else ""
+                    for sizes in (self.parameters, self.blocks)
+                ),
                 one.what,
                 f"{one.speed:,.1f}",
                 ratio,

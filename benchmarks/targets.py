@@ -30,8 +30,9 @@ class Judged:
         return f"{self.name} {self.value:.3f} ({'>=' if self.holds else 'BELOW'} {self.least:g})"
 
 
-def verdict(judged: Sequence[Judged]) -> str:
-    """One line with every number; those below their target first."""
+def verdict(judged: Sequence[Judged], absent: Sequence[str] = ()) -> str:
+    """One line with every number, those below their target first, and who was not there to compare with."""
     missed = [one for one in judged if not one.holds]
     head = f"{len(missed)} of {len(judged)} targets missed" if missed else f"all {len(judged)} targets hold"
-    return f"{head}: {', '.join(map(str, [*missed, *(one for one in judged if one.holds)]))}"
+    numbers = ", ".join(map(str, [*missed, *(one for one in judged if one.holds)]))
+    return f"{head}: {numbers}" + (f"; not measured: {'; '.join(absent)}" if absent else "")

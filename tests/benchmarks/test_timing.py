@@ -36,6 +36,7 @@ def test_a_ratio_is_of_the_rounds_and_above_one_where_ours_is_faster() -> None:
 
 def test_the_verdict_names_every_ratio_and_begins_with_those_below() -> None:
     good, bad = Judged("train A/B", 0.98, 0.97), Judged("decode A/B", 0.5, 1.0)
+    assert verdict([good], ["A", "B"]).endswith("(>= 0.97); not measured: A; B")
     assert verdict([good]) == "all 1 targets hold: train A/B 0.980 (>= 0.97)"
     assert verdict([good, bad]) == (
         "1 of 2 targets missed: decode A/B 0.500 (BELOW 1), train A/B 0.980 (>= 0.97)"
