@@ -147,9 +147,7 @@ def _panel(axis: Any, quantity: str, costs: Sequence[Cost]) -> None:
     left = min([*ticks, *(0.7 * crossing for crossing in crossings)])
     axis.set_xscale("log")
     for index, cost in enumerate(costs):
-        colour, marker, _ = style.FAMILY[cost.family]
-        if cost.family.startswith("Type"):
-            colour = style.share_colour(cost.share)
+        colour, marker = style.colour_and_marker(cost.family, cost.share)
         xs = ([left] if cost.linear and left < min(cost.values) else []) + list(cost.values)
         axis.plot(
             _dense(xs) if cost.linear else xs,

@@ -35,7 +35,7 @@ class DecodeBench:
     batches: tuple[int, ...]
     crossings: tuple[Crossing, ...]
     device: str
-    dtype: str | None
+    precision: str | None
 
 
 def data(source: Source) -> DecodeBench:
@@ -48,12 +48,13 @@ def data(source: Source) -> DecodeBench:
         for name, quantity in QUANTITIES.items()
         for batch in batches
     }
+    measured = [line for line in source.lines if bench.batches([line])]
     return DecodeBench(
         curves={place: those for place, those in found.items() if those},
         batches=tuple(drawn(batches)),
         crossings=tuple(bench.crossings(source.lines)),
         device=device(source.lines),
-        dtype=common([line for line in source.lines if line.get("decode_dtype")], "decode_dtype"),
+        precision=common(measured, "precision"),
     )
 
 

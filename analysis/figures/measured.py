@@ -69,9 +69,7 @@ def device(lines: Sequence[Line]) -> str:
 
 def look(curve: Curve) -> dict[str, Any]:
     """Colour and marker of a curve, as figures of counts have them."""
-    colour, marker, _ = style.FAMILY[curve.family]
-    if curve.family.startswith("Type"):
-        colour = style.share_colour(curve.share)
+    colour, marker = style.colour_and_marker(curve.family, curve.share)
     return {"color": colour, "marker": marker, "markersize": 7 if marker in "*P" else 4.5}
 
 

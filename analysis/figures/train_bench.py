@@ -13,7 +13,7 @@ from analysis.figures.source import MissingError, Source
 
 QUANTITIES = {
     "throughput": Quantity(bench.TRAINED, "training, tokens a second", "tokens / s", rate=True),
-    "mfu": Quantity(bench.TRAIN_MFU, "model FLOPs of those possible", "%", 0.01),
+    "mfu": Quantity(bench.TRAIN_MFU, "model FLOPs of those possible (full square)", "%", 0.01),
     "memory": Quantity(bench.TRAIN_MEMORY, "peak memory of a step", "MB", 1e6),
 }
 

@@ -42,7 +42,8 @@ DEFINITIONS = (
     (
         "train_tokens_per_second_T, train_mfu_T",
         "measured: whole training steps on random tokens in sequences of T; their products (in the form that "
-        "T takes, backward twice the forward) by those of one large product in the same time",
+        "T takes, attention by the full square, causality ignored; backward twice the forward) by "
+        "those of one large product in the same time",
     ),
     (
         "train, valid, test ppl",

@@ -22,7 +22,14 @@ def latency_ms(share: float, n: int, b: int) -> float:
 def decode_columns(one: dict[str, Any], speed: float = 1.0) -> dict[str, Any]:
     """What task=decode_bench adds: retention moves fewer bytes from 576 + 0 b on, whatever the batch."""
     share = one["attention_heads"] / 96
-    found: dict[str, Any] = {"decode_dtype": "fp32", "decode_skipped": ""}
+    found: dict[str, Any] = {
+        "precision": "fp32",
+        "decode_weight_dtype": "float32",
+        "decode_cache_dtype": "float32",
+        "decode_state_dtype": "float32",
+        "decode_threads": 2,
+        "decode_skipped": None,
+    }
     for n in CONTEXTS:
         for b in BATCHES:
             ms = latency_ms(share, n, b) / speed

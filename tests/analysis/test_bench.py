@@ -77,7 +77,7 @@ def test_without_one_transformer_nothing_crosses():
 def test_the_decoding_figure_has_the_rows_numbers(decoded):
     found = decode_bench.data(open_source(decoded))
     assert found.batches == benches.BATCHES
-    assert (found.device, found.dtype) == (benches.DEVICE, "fp32")
+    assert (found.device, found.precision) == (benches.DEVICE, "fp32")
     for (name, batch), curves in found.curves.items():
         assert len(curves) == len(benches.NAMES)
         for curve in curves:
@@ -154,6 +154,9 @@ def test_the_printed_table_shows_a_few_columns_and_the_csv_all(decoded):
         "peak MB at 2,048, batch 64",
         "moved MB at 2,048, batch 1",
         "moved MB at 2,048, batch 64",
+        "MMACs a token at 2,048",
+        "ms at 8,192 by ms at 512, batch 1",
+        "ms at 8,192 by ms at 512, batch 64",
         "faster than Transformer from, batch 1",
         "faster than Transformer from, batch 64",
         "prompt tokens/s at 2,048",
@@ -162,12 +165,18 @@ def test_the_printed_table_shows_a_few_columns_and_the_csv_all(decoded):
     retnet = next(line for line in section.lines if line["label"] == "RetNet")
     cells = [column.cell(retnet) for column in section.columns]
     assert cells[2:4] == ["2.000", "2.000"]
-    assert cells[8:10] == ["none up to 8,192", "320 (between 128 and 512)"]
+    assert cells[9:11] == ["1.00", "1.00"]
+    assert cells[11:13] == ["none up to 8,192", "320 (between 128 and 512)"]
     header = (decoded / "table.csv").read_text().splitlines()[0].split(",")
     written = {name for line in table.lines for name in line if name.startswith(("decode_", "bytes_decode_"))}
     assert written <= set(header)
     assert sum(name.startswith("bytes_decode_") for name in header) == 12, "counts have no interval"
-    assert f"measured on {benches.DEVICE}, decoding in fp32." in table.notes
+    assert f"measured on {benches.DEVICE}, 2 threads, products in fp32." in table.notes
+    wide = "weights float32, cache float32, states float32"
+    assert f"moved MB: counted, one step's, of {wide}." in table.notes
+    flat = "RetNet, batch 64: a token at 8,192 takes 1.00 times as long as at 512 (target below 1.1: held); "
+    assert f"{flat}states constant, 0.001 MB from 128 to 8,192." in table.notes
+    assert not any(note.startswith("Transformer, batch") for note in table.notes)
     said = "batch 16: 1,280 (between 512 and 2,048); fewer bytes from 576; fewer MACs from 40."
     assert any(note.endswith(said) for note in table.notes)
 
@@ -182,10 +191,56 @@ def test_what_was_left_out_of_training_stands_below_its_table(trained):
     assert heads[2:] == [
         "training tokens/s at 2,048",
         "mfu at 2,048",
+        "MMACs a token at 2,048",
         "training peak MB at 2,048",
         "form at 2,048",
         "runs",
     ]
+
+
+def test_of_two_retnets_each_has_its_own_crossing():
+    def one(name, ms, **columns):
+        speeds = {f"decode_latency_ms_{n}_b1": value for n, value in ms.items()}
+        return row(
+            variant_hash=name, task="decode_bench", valid_ppl=None, train_ppl=None, **speeds, **columns
+        )
+
+    lines = [
+        {**one("a", {512: 1.0, 2048: 3.0}), "architecture": "Transformer", "label": "Transformer"},
+        {**one("b", {512: 2.0, 2048: 2.0}), "architecture": "RetNet", "label": "RetNet one"},
+        {**one("c", {512: 4.0, 2048: 4.0}), "architecture": "RetNet", "label": "RetNet two"},
+    ]
+    faster = bench._faster(lines, 1)
+    assert [faster.cell(line) for line in lines] == ["", "1,280 (between 512 and 2,048)", "none up to 2,048"]
+    said = [note for note in bench.bench_notes(lines) if "decodes faster" in note]
+    assert [("RetNet one" in note, "RetNet two" in note) for note in said] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(("far", "target"), [(1.09, "held"), (1.11, "missed")])
+def test_flat_is_by_the_largest_context_up_to_16384_and_of_models_without_attention(far, target):
+    latency = {128: 9.0, 512: 1.0, 2048: 5.0, 16384: far, 32768: 7.0}
+    line = {f"decode_latency_ms_{n}_b1": ms for n, ms in latency.items()}
+    line |= {f"decode_state_bytes_{n}_b1": 1000 + (n == 32768) for n in latency}
+    alone, other = bench.flatness([line | {"attention_heads": heads} for heads in (0, 1)])
+    assert (alone.far, alone.value, alone.target, alone.constant) == (16384, far, target, False)
+    assert (other.value, other.target) == (far, "")
+    assert bench.flatness([{"decode_latency_ms_2048_b1": 1.0, "decode_latency_ms_128_b1": 1.0}]) == []
+
+
+def test_a_training_forward_s_products_are_those_that_its_mfu_was_reckoned_from():
+    speed, macs, rate = 2e4, 3e6, 1e12
+    line = {"train_mfu_128": 6 * macs * speed / rate, "gemm_flops_per_second": rate}
+    line["train_tokens_per_second_128"] = speed
+    assert bench._train_macs(line, 128) == pytest.approx(macs)
+    assert bench._train_macs({}, 128) is None
+
+
+def test_a_bench_of_which_nothing_fitted_is_one_and_says_why(tmp_path):
+    why = "n=128 b=1: 9 MB, of 1 MB allowed"
+    skipped = row(task="decode_bench", decode_skipped=why)
+    bare = {name: value for name, value in skipped.items() if "_ppl" not in name and "_per_" not in name}
+    table = write(study(tmp_path / "s", bare))
+    assert any(note.endswith(f"decode skipped: {why}.") for note in table.notes)
 
 
 def test_a_study_that_trained_keeps_its_table(tmp_path):
@@ -226,6 +281,14 @@ def test_a_page_of_benches_alone_draws_what_was_measured(page):
     (one,) = [cells for cells in told if cells["model"] == "RetNet" and cells["batch"] == "64"]
     assert one["faster than the Transformer from"] == "320 (between 128 and 512)"
     assert one["fewer bytes from"] == "576"
+    flat = [cells for cells in pages.rows(page.id("s1-decoding-flatness")) if cells["batch"] == "16"]
+    assert [(c["model"], c["ms by ms at 512"], c["target < 1.1"]) for c in flat] == [
+        ("RetNet", "1.00", "held")
+    ]
+    beside = pages.rows(page.id("s1-decoding-counted"))
+    assert len(beside) == len(benches.NAMES) * len(benches.CONTEXTS) * len(benches.BATCHES)
+    assert all(cells["MMACs a token"] for cells in beside if cells["context"] == "2,048")
+    assert "moved MB (weights float32, cache float32, states float32)" in beside[0]
     kinds = [cells["what varies"] for cells in pages.rows(page.id("studies"))]
     assert kinds == ["ratio of attention to retention, speeds only"] * 2
 
@@ -238,8 +301,7 @@ def test_counts_alone_are_still_no_page(tmp_path):
         open_studies([study(tmp_path / "counts", *counted())])
 
 
-def test_noise_between_runs_of_a_seed_leaves_studies_alone(tmp_path):
-    """The figures of a study that measured nothing are those that it had."""
+def test_a_study_that_measured_nothing_has_no_figure_of_a_bench(tmp_path):
     source = open_source(studies.scaling(tmp_path / "scaling"))
     for figure in (decode_bench, train_bench):
         with pytest.raises(MissingError):

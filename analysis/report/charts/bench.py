@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from analysis import bench
+from analysis.columns import number
 from analysis.figures import decode_bench, train_bench
 from analysis.figures.decode import shown
 from analysis.figures.measured import Curve, Quantity, is_log, pieces
 from analysis.figures.source import Source
-from analysis.figures.style import FAMILY
 from analysis.report.blocks import Block, Chart, grid
 from analysis.report.charts import drawing
 
 MEANS = "Means over seeds; bars are 95 % intervals."
+FULL_SQUARE = " Attention counts by the full square, causality ignored."
 
 
 def decoding(source: Source, anchor: str) -> list[Block]:
@@ -21,11 +23,11 @@ def decoding(source: Source, anchor: str) -> list[Block]:
     MissingError without measurements."""
     found = decode_bench.data(source)
     labels = decode_bench.chosen(found)
-    where = ", ".join(filter(None, (found.device, found.dtype)))
+    where = ", ".join(filter(None, (found.device, found.precision)))
     blocks: list[Block] = [
         Chart(
             f"{anchor}-{name}-{batch}",
-            figure([c for c in curves if c.label in labels], quantity, "context, tokens"),
+            figure(curves, quantity, "context, tokens", labels),
             f"Decoding, batch {batch}: {quantity.title}, on {where}. {MEANS}",
         )
         for batch in found.batches
@@ -34,10 +36,43 @@ def decoding(source: Source, anchor: str) -> list[Block]:
     ]
     heads = ["model", "batch", "faster than the Transformer from", "fewer bytes from", "fewer MACs from"]
     rows = [
-        [one.architecture, str(one.batch), one.said, _place(one.bytes), _place(one.macs)]
-        for one in found.crossings
+        [one.label, str(one.batch), one.said, _place(one.bytes), _place(one.macs)] for one in found.crossings
     ]
-    return [*blocks, *([grid(f"{anchor}-crossings", heads, rows, wide=True)] if rows else [])]
+    if rows:
+        blocks.append(grid(f"{anchor}-crossings", heads, rows, wide=True))
+    blocks += _counted_beside(source, anchor)
+    flat = [
+        [one.label, str(one.batch), f"{one.far:,}", one.ratio, one.target, one.states]
+        for one in bench.flatness(source.lines)
+        if one.alone
+    ]
+    heads = ["model", "batch", "context", f"ms by ms at {bench.NEAR:,}", f"target < {bench.FLAT:g}", "states"]
+    return [*blocks, *([grid(f"{anchor}-flatness", heads, flat, wide=True)] if flat else [])]
+
+
+def _counted_beside(source: Source, anchor: str) -> list[Block]:
+    """What a token takes, and beside it what is counted: products, and bytes of the dtypes stated."""
+    wide = bench.dtypes(source.lines)
+    moved = f"moved MB ({wide})" if wide else "moved MB"
+    heads = ["model", "context", "batch", "ms a token", "MMACs a token", moved]
+    rows = [
+        [
+            str(line["label"]),
+            f"{n:,}",
+            str(batch),
+            number(ms),
+            _millions(line.get(f"{bench.MACS}{n}")),
+            _millions(line.get(f"{bench.MOVED}{n}_b{batch}")),
+        ]
+        for line in source.lines
+        for batch in bench.batches([line])
+        for n, ms in bench.by_context(line, bench.LATENCY, batch).items()
+    ]
+    return [grid(f"{anchor}-counted", heads, rows, wide=True)]
+
+
+def _millions(value: Any) -> str:
+    return number(value / 1e6) if isinstance(value, (int, float)) else ""
 
 
 def training(source: Source, anchor: str) -> list[Block]:
@@ -47,24 +82,22 @@ def training(source: Source, anchor: str) -> list[Block]:
     return [
         Chart(
             f"{anchor}-{name}",
-            figure(
-                [c for c in curves if c.label in labels],
-                train_bench.QUANTITIES[name],
-                "training context, tokens",
-            ),
-            f"{_capital(train_bench.QUANTITIES[name].title)}, on {found.device}. {MEANS}",
+            figure(curves, train_bench.QUANTITIES[name], "training context, tokens", labels),
+            f"{_capital(train_bench.QUANTITIES[name].title)}, on {found.device}. {MEANS}"
+            f"{FULL_SQUARE if name == 'mfu' else ''}",
         )
         for name, curves in found.curves.items()
     ]
 
 
-def figure(curves: Sequence[Curve], quantity: Quantity, x: str) -> Any:
+def figure(curves: Sequence[Curve], quantity: Quantity, x: str, names: Sequence[str]) -> Any:
+    """The ``curves`` that are among ``names``, whose order gives each its dash, the same in every chart."""
     drawn = drawing.new(x, quantity.axis, 380)
-    for index, curve in enumerate(curves):
-        colour, shape, _ = FAMILY[curve.family]
-        if curve.family.startswith("Type"):
-            colour = drawing.share_colour(curve.share)
-        line = {"color": colour, "width": 1.6, "dash": drawing.DASHES[index % len(drawing.DASHES)]}
+    curves = sorted((c for c in curves if c.label in names), key=lambda curve: names.index(curve.label))
+    for curve in curves:
+        colour, shape = drawing.colour_and_shape(curve.family, curve.share)
+        dash = drawing.DASHES[names.index(curve.label) % len(drawing.DASHES)]
+        line = {"color": colour, "width": 1.6, "dash": dash}
         along, values = pieces(curve, quantity.rate)
         drawn.add_scatter(
             x=along,
