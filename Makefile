@@ -8,10 +8,10 @@ ARGS ?=
 WORKERS ?= 2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs preflight figures report results test lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time test lint format wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,16 @@ report: setup ## one HTML page of a study, or of several (STUDY="a b"; default: 
 
 results: setup ## publish a study as small text in results/NAME (STUDY=name NAME=name)
 	$(RUN) -m analysis.results $(STUDY) $(NAME) $(ARGS)
+
+$(VENV)/.peers: $(VENV)/.installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	@touch $@
+
+peers: $(VENV)/.peers ## training and decoding against other people's models on one core (ARGS="--device=cuda")
+	$(RUN) -m benchmarks.peers $(ARGS)
+
+sweep-time: setup ## a sweep's time against a bare loop over the same models (ARGS="scale=tiny ...")
+	$(RUN) -m benchmarks.sweep $(ARGS)
 
 test: setup ## the test suite, in two processes (WORKERS=n)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile

@@ -29,7 +29,7 @@ PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version",
 RUN_COLUMNS = {"seed", "status", "error"}
 #: Numbers of the single run of which a mean says nothing.
 NO_MEAN = {"best_step"}
-COSTS = ("macs_", "state_bytes_")
+COSTS = ("macs_", "state_bytes_", "bytes_decode_")
 #: Properties of the corpus, the same for every run on it.
 CORPUS_LINES = ("unigram_", "bigram_")
 #: What a perplexity is of.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from analysis import command
 from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_quality, lines_of, refuse_mixed_data
+from analysis.bench import bench_columns, bench_notes, is_bench
 from analysis.columns import cost_columns, preflight_columns, quality_columns
 from analysis.macs import convention_notes
 from analysis.notes import notes_of, tokenised
@@ -109,6 +110,10 @@ def build(study: str, rows: Sequence[Row], plan: Plan | None = None) -> Table:
     if lines and all(line.get("task") == CHECK for line in lines):
         lines = [{name: line[name] for name in line if not name.startswith("report_")} for line in lines]
         return Table(study, tuple(lines), (_checked(lines),), (*_check_notes(lines), *notes_of(lines)))
+    if not trained and any(map(is_bench, lines)):
+        lines = [{name: line[name] for name in line if not name.startswith("report_")} for line in lines]
+        section = Section("", bench_columns(lines), tuple(lines), ())
+        return Table(study, tuple(lines), (section,), (*bench_notes(lines), *notes_of(lines)))
     if not trained and any(line.get("macs_published") is not None for line in lines):
         lines = [line for line in lines if not line.get("reference")]
         return Table(
@@ -180,7 +185,7 @@ def _column_order(lines: Sequence[Line]) -> list[str]:
     """The contract's order: what it is, what it costs, how good it is, where it comes from."""
     present = dict.fromkeys(column for line in lines for column in line)
     first = ["label", *DESCRIPTION, "n", "ok", "failed", "status", "seeds", "error"]
-    costs = [column for column in present if column.startswith(("macs_", "state_bytes_"))]
+    costs = [column for column in present if column.startswith(("macs_", "state_bytes_", "bytes_decode_"))]
     costs.sort(key=lambda column: column != "macs_fvcore")
     quality = [column for column in present if is_quality(column.removesuffix("_ci95"))]
     wanted: Iterable[str] = (*first, *costs, "report_gmacs", *quality, "report_train_ppl")

@@ -29,9 +29,11 @@ examples:
   python -m retsweep +sweep=ar_ratio scale=paper task=count study=macs
   python -m retsweep layout=type_c layout.attention=3 scale=tiny
   python -m retsweep layout=pattern layout.pattern=RRRA protocol.learning_rate=1e-3
+  python -m retsweep layout=type_c task=generate prompt="Returns the"   text from what was trained
 
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
-  workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate
+  workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate;
+  of task=generate: prompt, or prompt_file for what has ? or , in it
 exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 not understood,
   130 Ctrl-C, 143 SIGTERM
 """

@@ -155,9 +155,22 @@ class Block(nn.Module):
             x = self._add(x, y)
         return self._feed(x), state
 
-    def initial_state(self, batch: int) -> Any:
+    def initial_state(
+        self, batch: int, device: torch.device | str | None, dtype: torch.dtype | None, room: int
+    ) -> Any:
         """The mixer's; None without one."""
-        return self.mixer.initial_state(batch) if self.mixes else None
+        return self.mixer.initial_state(batch, device, dtype, room) if self.mixes else None
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int,
+        device: torch.device | str | None,
+        dtype: torch.dtype | None,
+    ) -> Any:
+        """The mixer's; None without one."""
+        return self.mixer.stand_in_state(batch, context, room, device, dtype) if self.mixes else None
 
     def _feed(self, x: Tensor) -> Tensor:
         return self._add(x, self.ffn(self.ffn_norm(x)))
@@ -188,20 +201,29 @@ class LanguageModel(nn.Module):
         return {"head.weight": normal(HEAD_GAIN * self.head.in_features**-0.5)}
 
     def forward(self, tokens: Tensor) -> Tensor:
+        y: Tensor = self.head(self.hidden(tokens))
+        return y
+
+    def hidden(self, tokens: Tensor) -> Tensor:
+        """What the head multiplies, dropout done: (batch, time) -> (batch, time, d_model)."""
         x = self.embedding(tokens)
         for block in self.blocks:
             x = block(x)
-        return self._read(x)
+        return self._close(x)
 
     def chunkwise(
-        self, tokens: Tensor, chunk: int, states: tuple[Any, ...] | None = None
+        self, tokens: Tensor, chunk: int, states: tuple[Any, ...] | None = None, *, last: bool = False
     ) -> tuple[Tensor, tuple[Any, ...]]:
-        """Prefill: (batch, time) after ``states`` -> (logits, states after the last token)."""
+        """Prefill: (batch, time) after ``states`` -> (logits, states after the last token).
+
+        ``last``: logits of the last position alone, (batch, 1, vocabulary). Those of all of a long
+        prompt are many times all else that a prefill needs.
+        """
         x, after = self.embedding(tokens), []
         for block, state in zip(self._blocks(), states or (None,) * len(self.blocks), strict=True):
             x, state = block.chunkwise(x, chunk, state)
             after.append(state)
-        return self._read(x), tuple(after)
+        return self._read(x[:, -1:] if last else x), tuple(after)
 
     def recurrent(self, tokens: Tensor, states: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
         """One token a sequence: (batch,) -> (logits: (batch, vocabulary), states after it)."""
@@ -211,12 +233,34 @@ class LanguageModel(nn.Module):
             after.append(state)
         return self._read(x), tuple(after)
 
-    def initial_states(self, batch: int) -> tuple[Any, ...]:
-        return tuple(block.initial_state(batch) for block in self._blocks())
+    def initial_states(
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
+    ) -> tuple[Any, ...]:
+        """Before the first token; arguments as of ``Mixer.initial_state``."""
+        return tuple(block.initial_state(batch, device, dtype, room) for block in self._blocks())
+
+    def stand_in_states(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Any, ...]:
+        """As after ``context`` tokens, with arbitrary contents: as of ``Mixer.stand_in_state``."""
+        return tuple(block.stand_in_state(batch, context, room, device, dtype) for block in self._blocks())
 
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.blocks]
 
+    def _close(self, x: Tensor) -> Tensor:
+        y: Tensor = self.dropout(self.final_norm(x))
+        return y
+
     def _read(self, x: Tensor) -> Tensor:
-        y: Tensor = self.head(self.dropout(self.final_norm(x)))
+        y: Tensor = self.head(self._close(x))
         return y

@@ -21,6 +21,7 @@ from tests.layers.checks import (
     forms,
     inputs,
     layer,
+    tensors,
 )
 
 
@@ -84,6 +85,25 @@ def test_census_equals_the_traced_operations(spec: LayerSpec) -> None:
 
 def test_census_equals_the_state_kept(spec: LayerSpec) -> None:
     check_state(spec)
+
+
+@pytest.mark.parametrize("room", [0, 9])
+def test_a_stand_in_is_as_large_as_the_census_says(spec: LayerSpec, room: int) -> None:
+    """And finite, and what ``recurrent`` goes on from; with room it holds that of all tokens to come."""
+    mixer, x = built(spec), inputs()
+    state = mixer.stand_in_state(2, context=7, room=room)
+    assert sum(t.numel() for t in tensors(state)) == 2 * sum(spec.state_elements(SHAPE, room or 7).values())
+    assert all(t.isfinite().all() for t in tensors(state))
+    for n in range(2):
+        y, state = mixer.recurrent(x[:, n], state)
+        assert y.isfinite().all()
+
+
+def test_a_state_with_room_gives_what_one_without_it_gives(spec: LayerSpec) -> None:
+    mixer, x = built(spec), inputs()
+    with torch.no_grad():
+        roomy = by_token(mixer, x, mixer.initial_state(2, room=TIME))
+        torch.testing.assert_close(roomy, by_token(mixer, x))
 
 
 def test_constants_survive_evaluation_before_training(spec: LayerSpec) -> None:

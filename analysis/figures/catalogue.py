@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from analysis.figures import context, curves, decode, ladder, pareto, placement, ratio, scaling
+from analysis.figures import (
+    context,
+    curves,
+    decode,
+    decode_bench,
+    ladder,
+    pareto,
+    placement,
+    ratio,
+    scaling,
+    train_bench,
+)
 
 FIGURES = {
     "pareto": pareto,
@@ -13,4 +24,6 @@ FIGURES = {
     "context": context,
     "curves": curves,
     "decode": decode,
+    "decode_bench": decode_bench,
+    "train_bench": train_bench,
 }

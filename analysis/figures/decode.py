@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from analysis.aggregate import Line
 from analysis.columns import contexts
+from analysis.crossing import closed_form, cross
 from analysis.figures import style
 from analysis.figures.source import MissingError, Source, common, family, share
 
@@ -89,39 +89,21 @@ def _cost(line: Line, values: dict[int, int], base: dict[int, int] | None) -> Co
     )
 
 
-def closed_form(values: Mapping[int, int]) -> tuple[Fraction, Fraction] | None:
-    """(a, b) such that a + b n is every count exactly; None if no line passes through all."""
-    first, last = min(values), max(values)
-    slope = Fraction(values[last] - values[first], last - first)
-    start = values[first] - slope * first
-    return (start, slope) if all(start + slope * n == value for n, value in values.items()) else None
+class Curve(Protocol):
+    """What :func:`shown` has to know of a model."""
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def share(self) -> float | None: ...
+    @property
+    def values(self) -> Mapping[int, float]: ...
 
 
-def cross(values: Mapping[int, int], base: Mapping[int, int]) -> tuple[float | None, str]:
-    """The context from which on ``values`` are below ``base``, and how it was found."""
-    own, other = closed_form(values), closed_form(base)
-    if own and other:
-        saved = other[1] - own[1]
-        if saved <= 0:
-            return None, "its cost grows no slower than the Transformer's"
-        context = (own[0] - other[0]) / saved
-        return (
-            (float(context), "where the exact straight lines cross")
-            if context >= 1
-            else (
-                None,
-                "it costs less at every context",
-            )
-        )
-    shared = sorted(set(values) & set(base))
-    gaps = [(n, values[n] - base[n]) for n in shared]
-    for (n, gap), (m, later) in reversed(list(pairwise(gaps))):
-        if gap >= 0 > later:
-            return n + (m - n) * gap / (gap - later), "between two counted contexts, on straight pieces"
-    return None, "no crossing between the counted contexts"
+Shown = TypeVar("Shown", bound=Curve)
 
 
-def shown(costs: Sequence[Cost]) -> list[Cost]:
+def shown(costs: Sequence[Shown]) -> list[Shown]:
     """The ends and a few ratios of Type A (of the layout with most models where there is none);
     models that cost the same to the unit, as Type B at the same ratio, once. One Type C in the middle."""
     ends = [cost for cost in costs if cost.family in ("RetNet", "Transformer")]
@@ -132,13 +114,13 @@ def shown(costs: Sequence[Cost]) -> list[Cost]:
     chosen = [_nearest(costs, main, part) for part in SHOWN_SHARES]
     if "Type C" in families and main != "Type C":
         chosen.append(_nearest(costs, "Type C", 1 / 2))
-    unique: dict[tuple[int, ...], Cost] = {}
+    unique: dict[tuple[float, ...], Shown] = {}
     for cost in (*ends, *chosen):
         unique.setdefault(tuple(cost.values.values()), cost)
     return sorted(unique.values(), key=lambda cost: cost.share or 0.0)
 
 
-def _nearest(costs: Sequence[Cost], name: str, wanted: float) -> Cost:
+def _nearest(costs: Sequence[Shown], name: str, wanted: float) -> Shown:
     return min((c for c in costs if c.family == name), key=lambda c: abs((c.share or 0.0) - wanted))
 
 
@@ -165,9 +147,7 @@ def _panel(axis: Any, quantity: str, costs: Sequence[Cost]) -> None:
     left = min([*ticks, *(0.7 * crossing for crossing in crossings)])
     axis.set_xscale("log")
     for index, cost in enumerate(costs):
-        colour, marker, _ = style.FAMILY[cost.family]
-        if cost.family.startswith("Type"):
-            colour = style.share_colour(cost.share)
+        colour, marker = style.colour_and_marker(cost.family, cost.share)
         xs = ([left] if cost.linear and left < min(cost.values) else []) + list(cost.values)
         axis.plot(
             _dense(xs) if cost.linear else xs,

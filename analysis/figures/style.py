@@ -107,6 +107,12 @@ def share_colour(share: float | None) -> Any:
     return FAINT if share is None else colormaps["cividis"](0.88 * (1 - share))
 
 
+def colour_and_marker(family: str, share: float | None) -> tuple[Any, str]:
+    """Of a curve against context: a type's by its share of attention, so that its ratios differ."""
+    colour, marker, _ = FAMILY[family]
+    return share_colour(share) if family.startswith("Type") else colour, marker
+
+
 def share_bar(figure: Any, axes: Any) -> None:
     """The key to :func:`share_colour` beside ``axes``."""
     from matplotlib.cm import ScalarMappable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.aggregate import Line
 from analysis.columns import contexts
-from analysis.figures.decode import cross
+from analysis.crossing import cross
 from analysis.figures.source import OTHERS, family, is_finite
 from analysis.report.blocks import Said
 from analysis.report.studies import Study

@@ -30,6 +30,22 @@ DEFINITIONS = (
         "by the bytes that it moves: a count of MACs is not a time",
     ),
     (
+        "bytes_decode_n_b",
+        "bytes that one step of decoding b sequences at a context of n moves: every weight once, every state "
+        "and cache; what a step takes at least, by the width of the memory",
+    ),
+    (
+        "decode_latency_ms_n_b, decode_tokens_per_second_n_b",
+        "measured: the median time of a step that decodes b sequences at a context of n, and the tokens of "
+        "all of them a second",
+    ),
+    (
+        "train_tokens_per_second_T, train_mfu_T",
+        "measured: whole training steps on random tokens in sequences of T; their products (in the form that "
+        "T takes, attention by the full square, causality ignored; backward twice the forward) by "
+        "those of one large product in the same time",
+    ),
+    (
         "train, valid, test ppl",
         "perplexity after the last step, exp of the mean negative log-likelihood a token; of validation and "
         "test over the whole split in non-overlapping windows of the model's context, every target once",
@@ -79,7 +95,7 @@ def what_was_run(studies: Sequence[Study]) -> Part:
             study.kind,
             ", ".join(map(str, study.values("protocol"))),
             scale_of(study),
-            study.source.text if study.trained else "none: counts only" if study.ended else "none",
+            study.source.text if study.trained else f"none: {study.nature}" if study.ended else "none",
             study.training if study.trained else "",
             str(len(study.lines)),
             runs_of(study),

@@ -10,7 +10,7 @@ from analysis import scrub
 from analysis.figures.source import Source
 from analysis.report import bundled, overview
 from analysis.report.blocks import Block, Part
-from analysis.report.charts import against, curves, decode, ladder, pareto, placement, ratio
+from analysis.report.charts import against, bench, curves, decode, ladder, pareto, placement, ratio
 from analysis.report.claims import claims
 from analysis.report.contrasts import against_transformer, contrasts, protocols
 from analysis.report.lines import line_grid
@@ -68,6 +68,8 @@ def make(studies: Sequence[Study], command: str) -> Page:
         each("ladder", "Which defect makes which difference", studies, ladder.blocks),
         each("placement", "Placement against ratio", studies, placement.blocks),
         each("decode", "Decoding against context", studies, decode.blocks),
+        each("decoding", "Decoding, measured", studies, bench.decoding),
+        each("training", "Training speed, measured", studies, bench.training),
         each("scaling", "Ratio by model size", studies, against.by_size),
         each("context", "Ratio by training context", studies, against.by_context),
         overview.provenance(studies, command),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.aggregate import MIXED, Line, has_ended
+from analysis.bench import is_bench
 from analysis.columns import count
 from analysis.figures.source import MissingError, Source, is_finite, open_source
 from analysis.notes import learned
@@ -47,6 +48,11 @@ class Study:
         return True
 
     @cached_property
+    def measured(self) -> bool:
+        """Whether any line has speeds by context."""
+        return any(map(is_bench, self.lines))
+
+    @cached_property
     def ended(self) -> bool:
         """Whether any run came to an end."""
         return any(has_ended(row) for row in self.source.rows)
@@ -77,7 +83,12 @@ class Study:
         words = KINDS.get(str(self.sweep), str(self.sweep))
         if not self.ended:
             return f"{words}, no run came to an end"
-        return words if self.trained else f"{words}, counts only"
+        return words if self.trained else f"{words}, {self.nature}"
+
+    @property
+    def nature(self) -> str:
+        """What a study that trained nothing consists of."""
+        return "speeds only" if self.measured else "counts only"
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -121,11 +132,11 @@ def _length(steps: float, tokens: float | None) -> str:
 
 
 def open_studies(folders: Sequence[Path]) -> list[Study]:
-    """Reads the studies. Raises TableError, also if none of them trained anything."""
+    """Reads the studies. Raises TableError, also if none of them trained or measured anything."""
     studies = [Study(open_source(folder), f"s{place}") for place, folder in enumerate(folders, start=1)]
     if not any(study.ended for study in studies):
         raise TableError(f"no run came to an end: {', '.join(study.name for study in studies)}")
-    if not any(study.trained for study in studies):
+    if not any(study.trained or study.measured for study in studies):
         names = ", ".join(study.name for study in studies)
         raise TableError(
             f"a report needs a study that was trained, and {names} only counted: "

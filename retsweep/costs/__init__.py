@@ -6,6 +6,7 @@ Layers report a census; weights, factors and units live here. One MAC is one mul
 
 from retsweep.costs.columns import cost_columns
 from retsweep.costs.conventions import (
+    macs_as_trained,
     macs_decode,
     macs_normalisation_fvcore,
     macs_published,
@@ -14,9 +15,12 @@ from retsweep.costs.conventions import (
     parameters,
     state_bytes,
 )
+from retsweep.costs.traffic import bytes_decode
 
 __all__ = [
+    "bytes_decode",
     "cost_columns",
+    "macs_as_trained",
     "macs_decode",
     "macs_normalisation_fvcore",
     "macs_published",

@@ -5,6 +5,8 @@ T  scale.context    d  scale.d_model    V  scale.vocabulary    n  context of dec
 
 from __future__ import annotations
 
+import dataclasses
+
 from retsweep import model
 from retsweep.spec.forms import Chunkwise, Form, Parallel, Recurrent
 from retsweep.spec.run import RunSpec
@@ -28,6 +30,13 @@ def macs_train_forward(spec: RunSpec) -> int:
     Score and value products in full T^2, though the mask leaves half; no normalisations.
     """
     return _total(spec, Parallel(spec.scale.context))
+
+
+def macs_as_trained(spec: RunSpec, tokens: int | None = None) -> int:
+    """Every matrix product of one sequence of ``tokens`` tokens (None: ``scale.context``), each layer in
+    the form in which it trains at that length."""
+    scale = dataclasses.replace(spec.scale, context=tokens or spec.scale.context)
+    return sum(operation.macs for operation in model.operations(dataclasses.replace(spec, scale=scale)))
 
 
 def macs_train_chunkwise(spec: RunSpec, tokens: int, chunk: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ END_OF_TEXT = "<|endoftext|>"
 #: it keeps some hundred bytes a token while it works.
 PIECE = 1 << 18
 GROUP = 16
+BYTES = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,24 @@ class Encoder:
     def decode(self, tokens: Sequence[int] | NDArray[Any]) -> str:
         return str(self.tokenizer.decode([int(token) for token in tokens], skip_special_tokens=False))
 
+    def streamed(self, tokens: Iterable[int]) -> Iterator[str]:
+        """Their text as it grows, of one token after the other.
+
+        A token may end inside a character: it comes with the token that completes it, and not at all
+        if none does. Bytes that are no UTF-8 become U+FFFD; END_OF_TEXT stands for no text.
+        """
+        text = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in tokens:
+            name = self.tokenizer.id_to_token(int(token))
+            assert name is not None, f"token {token} of {self.size}"
+            grown = text.decode(b"" if name == END_OF_TEXT else bytes(map(self._bytes.__getitem__, name)))
+            if grown:
+                yield grown
+
+    @cached_property
+    def _bytes(self) -> dict[str, int]:
+        return {character: byte for byte, character in enumerate(byte_characters())}
+
 
 def pieces(text: str, size: int = PIECE) -> Iterator[str]:
     """``text`` cut where no token of a GPT-2-style tokenizer can reach across: before white space
@@ -101,3 +121,13 @@ def pieces(text: str, size: int = PIECE) -> Iterator[str]:
         start = cut
     if start < len(text):
         yield text[start:]
+
+
+def byte_characters() -> list[str]:
+    """The printable character that stands for each byte in the names of byte-level tokens.
+
+    Bytes that print in Latin-1 stand for themselves, the others for U+0100 onwards, in order.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(BYTES) if byte not in printable]
+    return [chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(BYTES)]

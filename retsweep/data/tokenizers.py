@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from retsweep.data.corpus import quiet_datasets, readable
-from retsweep.data.encoder import END_OF_TEXT, Encoder, pieces
+from retsweep.data.encoder import BYTES, END_OF_TEXT, Encoder, byte_characters, pieces
 from retsweep.data.network import first_line, require_hub
 from retsweep.spec import SpecError
 from retsweep.spec.base import LABEL, spec
@@ -18,7 +18,6 @@ from retsweep.spec.base import LABEL, spec
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-BYTES = 256
 GPT2_SIZE = 50_257
 GPT2_REPOSITORY = "openai-community/gpt2"
 GPT2_FILES = ("vocab.json", "merges.txt")
@@ -157,16 +156,6 @@ def _byte_level(entries: dict[str, int], merges: list[tuple[str, str]]) -> Token
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     return tokenizer
-
-
-def byte_characters() -> list[str]:
-    """The printable character that stands for each byte in the names of byte-level tokens.
-
-    Bytes that print in Latin-1 stand for themselves, the others for U+0100 onwards, in order.
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = [byte for byte in range(BYTES) if byte not in printable]
-    return [chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(BYTES)]
 
 
 def _gpt2_folder(path: str) -> tuple[Path, Path]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retsweep.layers.mixer import Heads, Mixer
+from retsweep.layers.mixer import Heads, Mixer, RoomError, fill
 from retsweep.layers.positions import Position, Positions, check_position, naive_scores
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Form, Recurrent
@@ -27,6 +27,8 @@ from retsweep.spec.layer import LayerSpec, Operation, Shape
 
 #: What the published code wrote over the scores of future positions, in place of -1e9.
 LEAK = 1e-9
+#: Queries that meet a past at once, in a prefill behind another.
+QUERIES = 512
 
 
 @spec
@@ -96,6 +98,21 @@ class AttentionState(NamedTuple):
     values: Tensor
 
 
+class AttentionCache(NamedTuple):
+    """The same with room, written in place: the first ``length`` positions of (batch, heads, room, dk)
+    hold tokens. xPos has faded the keys already, as counted from ``origin``: fading them all for each
+    new token would cost more than attending to them."""
+
+    keys: Tensor
+    values: Tensor
+    length: int
+    origin: int
+
+    @property
+    def room(self) -> int:
+        return self.keys.shape[2]
+
+
 class Attention(Mixer):
     """Softmax attention: (batch, time, d_model) -> the same, or (batch, time, h dk) where
     ``heads.output`` is False and a direct hybrid closes it."""
@@ -112,10 +129,12 @@ class Attention(Mixer):
         return self._close(self._attend(q, k, v))
 
     def chunkwise(
-        self, x: Tensor, chunk: int, state: AttentionState | None = None
-    ) -> tuple[Tensor, AttentionState]:
+        self, x: Tensor, chunk: int, state: AttentionState | AttentionCache | None = None
+    ) -> tuple[Tensor, AttentionState | AttentionCache]:
         """A prefill: all of x in one pass over the cache and itself; ``chunk`` is of no account."""
         self._refuse_leak()
+        if isinstance(state, AttentionCache):
+            return self._extend(x, state)
         past = state.keys.shape[2] if state else 0
         q, k, v = self._project(x, start=past)
         if state:
@@ -123,19 +142,35 @@ class Attention(Mixer):
             v = torch.cat([state.values.to(v.dtype), v], dim=2)
         return self._close(self._attend(q, k, v)), AttentionState(k, v)
 
-    def recurrent(self, x: Tensor, state: AttentionState) -> tuple[Tensor, AttentionState]:
+    def recurrent(
+        self, x: Tensor, state: AttentionState | AttentionCache
+    ) -> tuple[Tensor, AttentionState | AttentionCache]:
         y, state = self.chunkwise(x[:, None], 1, state)
         return y[:, 0], state
 
     def initial_state(
-        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> AttentionState:
-        self._refuse_leak()
-        like = self.qkv.weight
-        empty = torch.empty(
-            batch, self.heads, 0, self.dk, device=device or like.device, dtype=dtype or like.dtype
-        )
-        return AttentionState(empty, empty)
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
+    ) -> AttentionState | AttentionCache:
+        keys, values = self._empty(batch, room, device, dtype)
+        return AttentionCache(keys, values, 0, 0) if room else AttentionState(keys, values)
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> AttentionState | AttentionCache:
+        if 0 < room < context:
+            raise RoomError(room, 0, context)
+        keys, values = map(fill, self._empty(batch, room or context, device, dtype))
+        origin = self.positions.origin(0, context, 1)
+        return AttentionCache(keys, values, context, origin) if room else AttentionState(keys, values)
 
     def weights(self, x: Tensor) -> Tensor:
         """What each position n takes of each m: (batch, h, n, m), rows that sum to 1."""
@@ -159,6 +194,47 @@ class Attention(Mixer):
         qk, v = qkv.split((2 * self.heads, self.heads), dim=2)
         q, k = self.positions.turn(qk, start).transpose(1, 2).chunk(2, dim=1)
         return q, k, v.transpose(1, 2)
+
+    def _empty(
+        self, batch: int, time: int, device: torch.device | str | None, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values of so many tokens, not written: (batch, h, time, dk) each."""
+        self._refuse_leak()
+        like, shape = self.qkv.weight, (batch, self.heads, time, self.dk)
+        device, dtype = device or like.device, dtype or like.dtype
+        return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
+
+    def _extend(self, x: Tensor, cache: AttentionCache) -> tuple[Tensor, AttentionCache]:
+        """x: (batch, t, d_model) behind what ``cache`` holds -> the same, and the cache with it."""
+        keys, values, start, before = cache
+        time = x.shape[1]
+        end = start + time
+        if end > cache.room:
+            raise RoomError(cache.room, start, time)
+        q, k, v = self._project(x, start)
+        origin = self.positions.origin(before, start, time)
+        self.positions.move_(keys[:, :, :start], before, origin)
+        q, k = self.positions.fade_from(q, k, start, origin)
+        keys[:, :, start:end] = k
+        values[:, :, start:end] = v
+        o = self._read(q.to(keys.dtype), keys[:, :, :end], values[:, :, :end])
+        return self._close(o.to(v.dtype)), AttentionCache(keys, values, end, origin)
+
+    def _read(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """``_attend`` of what is faded: behind a past, so many queries at a time that their mask, which
+        is as wide as the past, stays small."""
+        t, n = q.shape[2], k.shape[2]
+        if t in (1, n):
+            return functional.scaled_dot_product_attention(q, k, v, is_causal=t > 1)
+        parts = []
+        for low in range(0, t, QUERIES):
+            part = q[:, :, low : low + QUERIES]
+            seen = n - t + low + part.shape[2]
+            mask = ~_future(part.shape[2], seen, q)
+            parts.append(
+                functional.scaled_dot_product_attention(part, k[:, :, :seen], v[:, :, :seen], attn_mask=mask)
+            )
+        return torch.cat(parts, dim=2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q: (batch, h, t, dk), the last t of the n positions of k and v: (batch, h, n, dk)."""

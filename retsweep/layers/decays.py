@@ -42,3 +42,8 @@ def row_sums(log_gamma: Tensor, length: int) -> Tensor:
     """sum over m <= i of gamma^(i-m) = (1 - gamma^(i+1)) / (1 - gamma): (length, heads)."""
     n = torch.arange(1, length + 1, dtype=torch.float64, device="cpu")
     return torch.expm1(n[:, None] * log_gamma) / torch.expm1(log_gamma)
+
+
+def row_sum(log_gamma: Tensor, n: int) -> Tensor:
+    """``row_sums`` of the token at position ``n`` alone: (heads,)."""
+    return torch.expm1((n + 1) * log_gamma) / torch.expm1(log_gamma)

@@ -86,6 +86,10 @@ class HybridSpec(LayerSpec):
     def training_form(self, tokens: int) -> Form:
         return self.mixer.training_form(tokens)
 
+    def resolved(self, tokens: int) -> HybridSpec:
+        attention, mixer = self.attention.resolved(tokens), self.mixer.resolved(tokens)
+        return dataclasses.replace(self, attention=attention, mixer=mixer)
+
     # ---- its parts ---------------------------------------------------------------------------
     def parts(self, shape: Shape) -> tuple[Heads, Heads]:
         """The heads of both kinds: whole mixers on a and r channels, or open ones on d_model."""
@@ -215,10 +219,28 @@ class Hybrid(Mixer):
         return self._close(self.attention.naive(self.attention_in(x)), self.mixer.naive(self.mixer_in(x)))
 
     def initial_state(
-        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
     ) -> HybridState:
         return HybridState(
-            self.attention.initial_state(batch, device, dtype), self.mixer.initial_state(batch, device, dtype)
+            self.attention.initial_state(batch, device, dtype, room),
+            self.mixer.initial_state(batch, device, dtype, room),
+        )
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> HybridState:
+        return HybridState(
+            self.attention.stand_in_state(batch, context, room, device, dtype),
+            self.mixer.stand_in_state(batch, context, room, device, dtype),
         )
 
     def _close(self, a: Tensor, r: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ division of row n by sqrt(sum_{m<=n} gamma^(n-m)).
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -30,21 +31,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from retsweep.layers.constants import Constants, Rows
-from retsweep.layers.decays import Decay, decay_matrix, log_decays, row_sums
+from retsweep.layers.decays import Decay, decay_matrix, log_decays, row_sum, row_sums
 from retsweep.layers.initialise import Draw, normal
-from retsweep.layers.mixer import Heads, Mixer, wide
+from retsweep.layers.mixer import Heads, Mixer, fill, wide
 from retsweep.layers.norm import HeadNorm
 from retsweep.layers.positions import Position, Positions, check_position, log_zetas, naive_scores
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.forms import Chunkwise, Form, Parallel, Recurrent
 from retsweep.spec.layer import LayerSpec, Normalisation, Operation, Shape
 
+#: Tokens from which ``form: by_length`` trains in chunks. Chunks of B save products against the parallel
+#: form from T = B + d/h on (72 tokens at d 64, 160 at d 768, B 64, 8 heads), but theirs are small products
+#: and a loop over chunks. Forward and backward of one mixer, chunkwise by parallel time, in turns on one
+#: core in fp32: 0.92, 0.63, 0.52, 0.50 at d 64 and 1.10, 1.03, 1.02, 1.09 at d 768 for T = 128, 192, 256,
+#: 320, and 0.93 at d 768 and 512. So at 256 the narrow model gains half and the wide one is near parity
+#: (memory is saved in both), while at 63 and 127, where finished studies trained in the parallel form,
+#: there is little or nothing to gain. It is a number of tokens and nothing else: all layers of all
+#: variants of a study take the same form.
+CHUNKWISE_FROM = 256
+
 
 @spec
 class MsrSpec(LayerSpec):
     """``value_expansion``: width of values and gate per key width. ``start``: the projections are
     N(0, 1/fan_in), or the published N(0, 1)/d_model that leaves the branch nearly silent. ``form``
-    and ``chunk``: how it trains; the function is the same."""
+    and ``chunk``: how it trains; the function is the same. ``by_length`` is parallel below
+    CHUNKWISE_FROM tokens and chunkwise from there on."""
 
     kind: ClassVar[str] = "msr"
     network: ClassVar[str] = "RetNet"
@@ -58,7 +70,7 @@ class MsrSpec(LayerSpec):
     norm_affine: bool = True
     norm_eps: PositiveFloat = 1e-5
     start: Literal["fan_in", "inverse_hidden"] = "fan_in"
-    form: Literal["parallel", "chunkwise"] = "parallel"
+    form: Literal["by_length", "parallel", "chunkwise"] = "by_length"
     chunk: PositiveInt = 64
 
     def columns(self) -> dict[str, Any]:
@@ -74,8 +86,9 @@ class MsrSpec(LayerSpec):
 
     @property
     def idle(self) -> tuple[str, ...]:
-        """Fields without effect beside the others."""
-        return ("chunk",) if self.form == "parallel" else ()
+        """Fields without effect beside the others, and the form that was every run's before there was
+        a choice by length: identity is asked of ``resolved`` layers."""
+        return ("form", "chunk") if self.form == "parallel" else ()
 
     def check(self, shape: Shape) -> None:
         if self.position == "xpos_both_up":
@@ -86,7 +99,13 @@ class MsrSpec(LayerSpec):
         check_position(self.kind, self.position, shape.head_dim)
 
     def training_form(self, tokens: int) -> Form:
-        return Parallel(tokens) if self.form == "parallel" else Chunkwise(tokens, self.chunk)
+        by_length = "parallel" if tokens < CHUNKWISE_FROM else "chunkwise"
+        form = by_length if self.form == "by_length" else self.form
+        return Parallel(tokens) if form == "parallel" else Chunkwise(tokens, self.chunk)
+
+    def resolved(self, tokens: int) -> MsrSpec:
+        chunked = isinstance(self.training_form(tokens), Chunkwise)
+        return dataclasses.replace(self, form="chunkwise" if chunked else "parallel")
 
     def log_decays(self, heads: int) -> tuple[float, ...]:
         return log_decays(self.decay, heads)
@@ -152,10 +171,12 @@ def _interaction(form: Form, w: int, e: int, dk: int) -> dict[str, int]:
 
 
 class RetentionState(NamedTuple):
-    """``memory``: S, (batch, heads, dk, dv), float32 or float64. ``position``: tokens read."""
+    """``memory``: S, (batch, heads, dk, dv), float32 or float64. ``position``: tokens read. ``own``: one
+    decode's own, whose memory ``recurrent`` writes in place."""
 
     memory: Tensor
     position: int
+    own: bool = False
 
 
 class Retention(Mixer):
@@ -176,6 +197,7 @@ class Retention(Mixer):
         self._decay = Constants(self._scaled_decays)
         self._powers = Constants(self._lambda_powers)
         self._rows = Rows(lambda length: row_sums(self._log_gamma(), length).rsqrt())
+        self._row = Constants(lambda n: row_sum(self._log_gamma(), n).rsqrt()[:, None, None])  # (h, 1, 1)
 
     def starts(self) -> dict[str, Draw]:
         """How the projections begin, whatever ``model.start`` says: the published ones are bare
@@ -186,9 +208,8 @@ class Retention(Mixer):
         return {name: draw or normal() for name in names}
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.spec.form == "parallel":
-            return self.parallel(x)
-        return self.chunkwise(x, self.spec.chunk)[0]
+        form = self.spec.training_form(x.shape[1])
+        return self.chunkwise(x, form.chunk)[0] if isinstance(form, Chunkwise) else self.parallel(x)
 
     def parallel(self, x: Tensor) -> Tensor:
         q, k, v, g = self._project(x, start=0)
@@ -209,22 +230,40 @@ class Retention(Mixer):
                 o, memory = self._chunks(q[:, :, inside], k[:, :, inside], v[:, :, inside], size, memory)
                 outputs.append(o)
         o = self._normalise_rows(torch.cat(outputs, dim=2), state.position)
-        return self._close(o, g), RetentionState(memory, state.position + time)
+        return self._close(o, g), RetentionState(memory, state.position + time, state.own)
 
     def recurrent(self, x: Tensor, state: RetentionState) -> tuple[Tensor, RetentionState]:
         q, k, v, g = self._project(x[:, None], start=state.position)
         q, k, v = (y.to(state.memory.dtype) for y in (q, k, v))
-        memory = state.memory * self._powers(1, 2, like=q).mT + k.mT @ v
+        decay = self._powers(1, 2, like=q).mT
+        memory = state.memory.mul_(decay) if state.own else state.memory * decay
+        memory = memory.addcmul_(k.mT, v) if state.own else memory + k.mT @ v
         o = self._normalise_rows(q @ memory / self.divisor, state.position)
-        return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1)
+        return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1, state.own)
 
     def initial_state(
-        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
     ) -> RetentionState:
+        """It does not grow: ``room`` says that it may be written in place, and limits nothing."""
         like = self.qkvg.weight
         shape = batch, self.heads, self.dk, self.dv
         memory = torch.zeros(shape, device=device or like.device, dtype=wide(dtype or like.dtype))
-        return RetentionState(memory, 0)
+        return RetentionState(memory, 0, own=room > 0)
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> RetentionState:
+        state = self.initial_state(batch, device, dtype, room)
+        return state._replace(memory=fill(state.memory), position=context)
 
     def naive(self, x: Tensor) -> Tensor:
         qk, v, g = self._split(x)
@@ -289,6 +328,8 @@ class Retention(Mixer):
         """Divides row n by sqrt(sum_{m<=n} gamma^(n-m)), if asked. o: (batch, h, time, dv)."""
         if not self.spec.normalise_decay:
             return o
+        if o.shape[2] == 1:  # no table: it would grow with the position
+            return o * self._row(start, like=o)
         return o * self._rows(start, o.shape[2], o).T[:, :, None]
 
     # ---- constants, float64 ------------------------------------------------------------------

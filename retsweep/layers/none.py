@@ -53,6 +53,20 @@ class NoMixer(Mixer):
         return 0 * x
 
     def initial_state(
-        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        batch: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        room: int = 0,
+    ) -> tuple[()]:
+        return ()
+
+    def stand_in_state(
+        self,
+        batch: int,
+        context: int,
+        room: int = 0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> tuple[()]:
         return ()

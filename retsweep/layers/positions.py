@@ -14,12 +14,13 @@ Pairs are neighbouring channels (2k, 2k+1).
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from retsweep.layers.constants import Constants, Rows
+from retsweep.layers.constants import KEPT, Constants, Rows
 from retsweep.layers.mixer import wide
 from retsweep.spec.base import SpecError
 
@@ -28,6 +29,9 @@ Position = Literal["none", "rotary", "xpos", "xpos_both_up"]
 BASE = 10_000.0
 XPOS_SMOOTHING = 0.4
 XPOS_LENGTH = 512
+#: How far from a cache's origin its newest token may lie before the origin is moved: the scales of
+#: xPos stay below e^41 in float32 and bfloat16, and moving, a pass over all keys, is rare.
+REACH = 1 << 14
 
 
 def check_position(layer: str, position: Position, head_dim: int) -> None:
@@ -56,7 +60,7 @@ class Positions:
     """Turns and scales queries and keys of ``head_dim`` channels."""
 
     def __init__(self, kind: Position, head_dim: int) -> None:
-        self.kind = kind
+        self.kind, self.head_dim = kind, head_dim
         self._turns = Rows(
             lambda length: torch.polar(
                 torch.ones(length, 1, head_dim // 2, dtype=torch.float64, device="cpu"),
@@ -69,7 +73,10 @@ class Positions:
         """Rotary alone. x: (batch, time, heads, dk), its first time at position ``start``."""
         if self.kind == "none":
             return x
-        turns = self._turns(start, x.shape[1], x)  # (time, 1, dk/2)
+        if x.shape[1] == 1:  # no table: it would grow with the position
+            turns = _turn_at(start, self.head_dim, x.device, wide(x.dtype))
+        else:
+            turns = self._turns(start, x.shape[1], x)  # (time, 1, dk/2)
         pairs = torch.view_as_complex(x.to(wide(x.dtype)).view(*x.shape[:-1], -1, 2))
         return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
@@ -92,6 +99,52 @@ class Positions:
             up = self._fades(past - centre, n - centre, like=q)
             down = self._fades(centre, centre - n, -1, like=k)
         return (q * up).to(q.dtype), (k * down).to(k.dtype)
+
+    # ---- faded keys that are kept --------------------------------------------------------------
+    def origin(self, before: int, start: int, time: int) -> int:
+        """From where the scales of a cache are counted, for it to take positions ``start`` to ``start +
+        time - 1``: from ``before``, or where that is too far from them, from their middle."""
+        near = max(abs(start - before), abs(start + time - before)) <= REACH
+        return before if near or self.kind != "xpos" else start + time // 2
+
+    def fade_from(self, q: Tensor, k: Tensor, start: int, origin: int) -> tuple[Tensor, Tensor]:
+        """``fade`` of queries and keys at the same positions, so that the keys can be kept as they are.
+
+        q, k: (..., t, dk), the first at position ``start``; exponents are counted from ``origin``, the
+        same for every key that a query meets: zeta^(i-origin) zeta^(origin-j) = zeta^(i-j).
+        """
+        if self.kind not in ("xpos", "xpos_both_up"):
+            return q, k
+        low, t = start - origin, q.shape[-2]
+        up = self._span(low, t, 1, like=q)
+        down = up if self.kind == "xpos_both_up" else self._span(-low, t, -1, like=k)
+        return (q * up).to(q.dtype), (k * down).to(k.dtype)
+
+    def move_(self, k: Tensor, before: int, origin: int) -> None:
+        """Counts keys that :meth:`fade_from` gave from ``origin`` instead of ``before``, in place."""
+        if before != origin:
+            k.mul_(self._span(origin - before, 1, 1, like=k))
+
+    def _span(self, low: int, length: int, step: int, like: Tensor) -> Tensor:
+        """zeta^low, zeta^(low + step), ...: (length, dk)."""
+        if length == 1:
+            return _fade_at(low, self.head_dim, like.device, wide(like.dtype))
+        return self._fades(low, low + step * length, step, like=like)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _turn_at(position: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """e^(i position theta): (dk/2,), complex. Layers ask for the same one after another."""
+    with torch.inference_mode(False), torch.no_grad():
+        angle = position * angles(head_dim)
+        return torch.polar(torch.ones_like(angle), angle).to(dtype.to_complex()).to(device)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _fade_at(exponent: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """zeta^exponent: (1, dk)."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _fade(torch.tensor([exponent], device="cpu"), head_dim).to(dtype).to(device)
 
 
 def _fade(exponents: Tensor, head_dim: int) -> Tensor:

@@ -23,7 +23,8 @@ MOVED = 0.1
 
 
 def shrunken(spec: RunSpec) -> RunSpec:
-    """The copy. ``scale.context`` stays: nothing is allocated by it."""
+    """The copy. ``scale.context`` stays: nothing is allocated by it. Its layers keep the form in which
+    they train at that length, however few tokens the copy reads."""
     heads = spec.scale.heads
     refused: SpecError | None = None
     for head_dim in _head_dims(spec):
@@ -31,7 +32,12 @@ def shrunken(spec: RunSpec) -> RunSpec:
             spec.scale, d_model=heads * head_dim, ffn=min(FFN, spec.scale.ffn), vocabulary=VOCABULARY
         )
         try:
-            return dataclasses.replace(spec, scale=width, model=dataclasses.replace(spec.model, dropout=0.0))
+            return dataclasses.replace(
+                spec,
+                scale=width,
+                layers=spec.trained_layers,
+                model=dataclasses.replace(spec.model, dropout=0.0),
+            )
         except SpecError as error:  # a layer that cannot have this shape
             refused = error
     assert refused is not None

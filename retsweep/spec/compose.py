@@ -62,17 +62,22 @@ def _check_grammar(item: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    prompt = " or a file: prompt_file=FILE" if item.startswith("prompt=") else ""
     try:
         parsed = OverridesParser.create().parse_override(item)
     except HydraException as error:
         raise SpecError(
             f"{item!r} is not key=value in Hydra's grammar; values with commas, question marks or "
-            f"equals signs want quotes: {item.partition('=')[0]}='\"...\"'"
+            f"equals signs want quotes: {item.partition('=')[0]}='\"...\"'{prompt}"
         ) from error
     if parsed.is_sweep_override():
         raise SpecError(
-            f"{item!r} gives several values to one run; for a list write key=[a,b], for several "
-            "runs a sweep: +sweep=NAME, seeds=N"
+            f"{item!r} gives several values to one run; "
+            + (
+                f"a comma wants quotes: prompt='\"...\"'{prompt}"
+                if prompt
+                else "for a list write key=[a,b], for several runs a sweep: +sweep=NAME, seeds=N"
+            )
         )
 
 

@@ -44,8 +44,10 @@ def run_sections(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
-    """The run in a trial's ``config.yaml``, settings as composed, ``key=value`` on top."""
-    config = compose()
+    """The run in a trial's ``config.yaml``, settings as composed, ``key=value`` on top; ``task=NAME`` is
+    another task for the same run."""
+    task = [override for override in overrides if override.startswith("task=")]
+    config = compose(task)
     try:
         file = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -60,9 +62,11 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
             continue  # as composed
         if key not in file:
             raise SpecError(f"{path} has no section {key!r}; accepted: a trial's config.yaml")
-        config[key] = file[key]
+        if key != "task" or not task:
+            config[key] = file[key]
+    values = [override for override in overrides if override not in task]
     try:
-        return OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))  # type: ignore[return-value]
+        return OmegaConf.merge(config, OmegaConf.from_dotlist(values))  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise SpecError(str(error).splitlines()[0]) from error
 

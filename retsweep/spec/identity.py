@@ -2,8 +2,9 @@
 
 Left out: labels, fields that hold their default (so that a new field with a default orphans no
 finished study), fields that the other fields leave without effect (``idle``), layers that are not
-used, and corpus and tokenizer, for which the hash of the
-data that they produced stands.
+used, and corpus and tokenizer, for which the hash of the data that they produced stands. A choice by
+length counts as what it chooses at the run's length, whether it was made or written out; where nothing
+is trained it chooses nothing, and such runs have the identity of before there was one.
 """
 
 from __future__ import annotations
@@ -59,10 +60,14 @@ def _content(spec: RunSpec, data_hash: str) -> dict[str, Any]:
     # Probes add columns to what a trained model gives. A run without them keeps the identity that it
     # had before there were any.
     asked = spec.task.reads_data and spec.evaluate.probes
+    # A task may train at other lengths than the context, where layers may take another form.
+    lengths = getattr(spec.task, "trained_contexts", ())
+    forms = [[canonical(layer) for layer in spec.layers_at(tokens)] for tokens in lengths]
     return {
+        **({"layers_at": forms} if forms else {}),
         **({"evaluate": canonical(spec.evaluate)} if asked else {}),
         "layout": spec.layout.kind,
-        "layers": [canonical(layer) for layer in spec.layers],
+        "layers": [canonical(layer) for layer in spec.settled_layers],
         "scale": canonical(spec.scale),
         "model": canonical(spec.model),
         "protocol": canonical(spec.protocol),

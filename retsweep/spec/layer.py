@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -121,6 +121,11 @@ class LayerSpec:
     def training_form(self, tokens: int) -> Form:
         """The form in which the built mixer's ``forward`` computes ``tokens`` tokens."""
         return Parallel(tokens)
+
+    def resolved(self, tokens: int) -> Self:
+        """The same layer with nothing left open that the length decides: what it is when it trains on
+        ``tokens`` tokens. Itself unless ``training_form`` is chosen by length."""
+        return self
 
     # ---- census ------------------------------------------------------------------------------
     def parameters(self, shape: Shape) -> dict[str, int]:

@@ -67,6 +67,9 @@ class Protocol:
     """Of training; ``retsweep/layers/precision.py`` says what each is, tf32 needs a GPU. Whatever it is,
     weights are float32 and perplexities are read in fp32."""
     compile: bool = False
+    head_tokens: PositiveInt | None = None
+    """Tokens whose logits training holds at once; None for all of a micro-batch. The loss is the same
+    function, summed in another order: its last digits change, and so a run's identity."""
     divergence: Literal["non_finite", "above_unigram"] = "above_unigram"
     """When a run is over as ``diverged@STEP``: a loss that is not a number, or also one that
     stays far above the unigram entropy of the corpus."""

@@ -60,6 +60,24 @@ class RunSpec:
         return dataclasses.replace(self, seed=seed)
 
     @property
+    def trained_layers(self) -> tuple[LayerSpec, ...]:
+        """``layers`` as ``scale.context`` tokens are computed by them: each in a form that it names."""
+        return self.layers_at(self.scale.context)
+
+    @property
+    def settled_layers(self) -> tuple[LayerSpec, ...]:
+        """``trained_layers``, or where the form in which they train can change nothing that the task finds,
+        as in counts and in decoding, those of one token, for which nothing is chosen by length. It can
+        where a task trains, and where it is pinned to the code that it checks, as the pre-flight is, which
+        takes a step and compares forms."""
+        task = self.task
+        trains = task.reads_data or getattr(task, "trained_contexts", ()) or hasattr(task, "pinned")
+        return self.trained_layers if trains else self.layers_at(1)
+
+    def layers_at(self, tokens: int) -> tuple[LayerSpec, ...]:
+        return tuple(layer.resolved(tokens) for layer in self.layers)
+
+    @property
     def leaky(self) -> bool:
         return any(layer.leaky for layer in self.layers)
 

@@ -63,6 +63,10 @@ class Settings:
     """What stays on disk of a run that has its row: ``rows`` removes the weights, twice those of a model
     a run, with which it could be read again. A run that is stopped or fails keeps them in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    prompt: str | None = None
+    """What ``task=generate`` goes on from; "" is the beginning of a text."""
+    prompt_file: str | None = None
+    """A file that holds it, for text that Hydra's grammar has no place for. Read as it is, UTF-8."""
     limit: Limit = dataclasses.field(default_factory=Limit)
     match: Literal["none", "params", "macs"] = "none"
     """What the FFN width is solved for, so that every variant has as much of it as the Transformer."""
@@ -71,3 +75,5 @@ class Settings:
     def __post_init__(self) -> None:
         if self.study is not None and (not self.study or set(self.study) & set("/\\ ")):
             raise SpecError(f"study={self.study!r} is a folder name: no slashes or spaces")
+        if self.prompt is not None and self.prompt_file is not None:
+            raise SpecError("prompt and prompt_file are two prompts; accepted: one of them")

@@ -16,7 +16,7 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import dashboard, planfile, tune
+from retsweep.sweep import dashboard, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
@@ -30,8 +30,12 @@ from retsweep.sweep.storage import (
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
+from retsweep.tasks.decode_bench import DecodeBench
 from retsweep.tasks.train import published_defects
+from retsweep.tasks.train_bench import TrainBench
 
+#: Tasks that read no data and compute in ``protocol.precision`` all the same.
+MEASURING = (DecodeBench, TrainBench)
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
@@ -42,15 +46,18 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     """
     began = time.monotonic() if began is None else began
     wanted = asked(read(arguments), arguments)
+    if generate.is_asked(wanted):
+        generate.generate(wanted, arguments, _file(arguments))
+        return EXIT_OK
     console = Console(highlight=False, soft_wrap=True)
-    tuned = EXIT_OK
+    tuned, since = EXIT_OK, began
     try:
         if tune.is_asked(wanted):
             found, tuned = tune_rates(wanted, console, began, arguments)
             if found is None:
                 return tuned
-            wanted = found
-        outcome = sweep(wanted, console, began, arguments)
+            wanted, since = found, time.monotonic()
+        outcome = sweep(wanted, console, began, arguments, since)
     except StorageLost as error:
         print(f"retsweep: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -59,14 +66,21 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     return tell(outcome, wanted, folder, console) or tuned
 
 
-def sweep(wanted: Wanted, console: Console, began: float, arguments: Sequence[str] = ()) -> Outcome:
+def sweep(
+    wanted: Wanted,
+    console: Console,
+    began: float,
+    arguments: Sequence[str] = (),
+    since: float | None = None,
+) -> Outcome:
     """Carries out everything wanted, as far as time and signals let it; ``arguments`` are what asked
-    for it. Raises SpecError, before anything is written, and StorageLost."""
+    for it, ``since`` when the command's work on this study began if other work came first. Raises
+    SpecError, before anything is written, and StorageLost."""
     _check_places(wanted)
     planned = plan(wanted)
     _check_rows(wanted, planned)
     job = _job(wanted, planned)
-    return _carry_out(job, wanted, console, began, arguments)
+    return _carry_out(job, wanted, console, began, arguments, since)
 
 
 def tune_rates(
@@ -150,7 +164,7 @@ def _check_places(wanted: Wanted) -> None:
     """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
     device = places(wanted.settings).device
     for run in wanted.runs:
-        if run.spec.task.reads_data:
+        if run.spec.task.reads_data or isinstance(run.spec.task, MEASURING):
             run.spec.protocol.check_device(device)
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):
@@ -180,7 +194,14 @@ def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
     )
 
 
-def _carry_out(job: Job, wanted: Wanted, console: Console, began: float, arguments: Sequence[str]) -> Outcome:
+def _carry_out(
+    job: Job,
+    wanted: Wanted,
+    console: Console,
+    began: float,
+    arguments: Sequence[str],
+    since: float | None = None,
+) -> Outcome:
     """Runs the trials of ``job`` (all that is ``wanted`` of a study, or what is left of it)."""
     planfile.note(job.folder, wanted.sweep, arguments, job.runs)
     chosen = places(wanted.settings)
@@ -189,7 +210,7 @@ def _carry_out(job: Job, wanted: Wanted, console: Console, began: float, argumen
     defects = defects_in(wanted.runs)
     if defects:
         console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
-    return Engine(job, wanted.settings, chosen, console, began).run()
+    return Engine(job, wanted.settings, chosen, console, began, since).run()
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -210,12 +231,15 @@ def config(arguments: Sequence[str]) -> str:
 def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     """The runs that a composed command line asks for. Raises SpecError if they cannot be."""
     wanted = wanted_from(composed, _overrides(arguments))
+    generate.check(wanted)
     tune.check(wanted)
     return wanted
 
 
 def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> int:
     """Says in a few lines how it ended. Returns the exit code."""
+    if outcome.spent is not None:
+        console.print(outcome.spent.line(), markup=False)
     for label in outcome.failed:
         console.print(f"failed: {label}", markup=False, style="red")
     if outcome.failed:

@@ -21,6 +21,7 @@ from retsweep.sweep.plan import Job
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code, code_here
+from retsweep.sweep.spent import Spent, spent_by
 from retsweep.sweep.storage import GRACE_SECONDS, answering
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.workers import Places, Worker
@@ -41,12 +42,24 @@ class Outcome:
     finished: tuple[str, ...]
     failed: tuple[str, ...]
     left: tuple[str, ...]
+    spent: Spent | None = None
+    """None where this command finished no run, or none that trained, and where a trial of its own has no
+    row that says how long it took: one that was stopped, or whose worker died."""
 
 
 class Engine:
-    """One command's work on a study. ``began`` is when the command did (time.monotonic)."""
+    """One command's work on a study. ``began`` is when the command did (time.monotonic), ``since`` what it
+    did for this study, if that was later."""
 
-    def __init__(self, job: Job, settings: Settings, places: Places, console: Console, began: float) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: Settings,
+        places: Places,
+        console: Console,
+        began: float,
+        since: float | None = None,
+    ) -> None:
         self._job, self._settings, self._places = job, settings, places
         self._labels = job.labels
         self._screen = Screen(console, self._labels)
@@ -57,6 +70,10 @@ class Engine:
         self._heard: list[int] = []
         self._killed = False
         self._barren = 0
+        self._known: set[str] = set()
+        self._own: list[dict[str, str | int]] = []
+        self._deaths = 0
+        self._since = began if since is None else since
 
     def run(self) -> Outcome:
         """Raises SpecError if workers cannot start at all, StorageLost if the storage fails on the
@@ -64,16 +81,18 @@ class Engine:
         logs = self._logs()
         with answering(self._job.url):
             standing = self._sweep()
+        seconds = time.monotonic() - self._since
         mirror(self._job, standing, self._settings.retries)
         said = [str(log) for log, size in self._logs().items() if size > logs.get(log, 0)]
         if said:
             self._screen.note(f"workers had something to say: {', '.join(said)}")
-        return self._outcome(standing)
+        return self._outcome(standing, seconds)
 
     def _sweep(self) -> dict[str, Entry]:
         job = self._job
         study = open_and_reconcile(job.url, job.study, self._labels)
         standing = study.standing(job.runs)
+        self._known = {key for key, entry in standing.items() if entry.state == "complete"}
         self._tell_known(standing)
         handlers = self._listen()
         try:
@@ -110,18 +129,16 @@ class Engine:
         """Starts as many workers as there are places and trials for them."""
         if self._ending != "done":
             return
-        pids = {worker.pid for worker in self._workers}
+        own = [worker.identity for worker in self._workers]
         waiting = sum(entry.state == "waiting" for entry in standing.values())
-        busy = sum(
-            entry.state == "running" and (entry.worker or {}).get("pid") in pids
-            for entry in standing.values()
-        )
+        busy = sum(entry.state == "running" and entry.worker in own for entry in standing.values())
         for place in range(self._places.count):
             if len(self._workers) >= min(self._places.count, busy + waiting):
                 return
             if place not in {worker.place for worker in self._workers}:
                 log = self._job.folder / f"worker-{place}.log"
                 self._workers.append(Worker(self._job, self._places, place, log))
+                self._own.append(self._workers[-1].identity)
 
     def _reap(self) -> tuple[list[Worker], bool]:
         """Workers that died since the last call, and whether any ended at all."""
@@ -129,14 +146,16 @@ class Engine:
         for worker in ended:
             worker.close()
             self._workers.remove(worker)
-        return [worker for worker in ended if worker.ended() != 0], bool(ended)
+        died = [worker for worker in ended if worker.ended() != 0]
+        self._deaths += len(died)
+        return died, bool(ended)
 
     def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Worker]) -> None:
-        held = {entry.worker["pid"] for entry in study.entries() if entry.worker and entry.state == "running"}
+        held = [entry.worker for entry in study.entries() if entry.state == "running"]
         reconcile(study, self._job.url, self._job.study, self._labels, self._settings.retries)
         if not self._killed:  # by us: that is no news, and nothing is tried again now
             self._tell_deaths(before, study.standing(self._job.runs))
-        barren = [worker for worker in died if worker.pid not in held]
+        barren = [worker for worker in died if worker.identity not in held]
         self._barren += len(barren)
         unfinished = not _is_over(study.standing(self._job.runs), self._settings.retries)
         if barren and unfinished and self._barren >= BARREN_DEATHS and self._ending == "done":
@@ -199,7 +218,7 @@ class Engine:
         return {log: log.stat().st_size for log in sorted(self._job.folder.glob("worker-*.log"))}
 
     # ---- the end -----------------------------------------------------------------------------
-    def _outcome(self, standing: Mapping[str, Entry]) -> Outcome:
+    def _outcome(self, standing: Mapping[str, Entry], seconds: float) -> Outcome:
         def names(*states: str) -> tuple[str, ...]:
             missing = "waiting" if "waiting" in states else ""
             return tuple(
@@ -210,7 +229,19 @@ class Engine:
 
         dead = ("failed", "lost") if self._ending == "done" else ("failed",)
         left = ("waiting", "running") if self._ending == "done" else ("waiting", "running", "lost")
-        return Outcome(self._ending, names("complete"), names(*dead), names(*left))
+        return Outcome(
+            self._ending, names("complete"), names(*dead), names(*left), self._spent(standing, seconds)
+        )
+
+    def _spent(self, standing: Mapping[str, Entry], seconds: float) -> Spent | None:
+        if self._ending != "done" or self._deaths:
+            return None  # what was stopped, or died, has written no seconds
+        own = [
+            entry.row
+            for key, entry in standing.items()
+            if entry.row and key not in self._known and entry.worker in self._own
+        ]
+        return spent_by(own, seconds, min(self._places.count, len(self._labels)))
 
 
 def _is_over(standing: Mapping[str, Entry], retries: int) -> bool:

@@ -143,7 +143,7 @@ def device_name(device: str) -> str:
 def _layer_columns(spec: RunSpec) -> dict[str, str]:
     """``position``, ``hybrid_form`` ...: what the layers say, distinct values joined by "+"."""
     said: dict[str, list[Any]] = {}
-    for layer in dict.fromkeys(spec.layers):
+    for layer in dict.fromkeys(spec.settled_layers):
         for column, value in layer.columns().items():
             said.setdefault(column, []).append(value)
     return {column: _joined(values) for column, values in said.items()}

@@ -75,6 +75,7 @@ class Heart:
 
 def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
     """Carries out a claimed trial and ends it in the study, unless the claim is lost."""
+    began = time.monotonic()
     planned = job.runs[entry.hash]
     folder = job.trial_folder(entry.hash)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +87,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
         except InterruptedRun:
             study.release(entry.trial)
             return
+        row["trial_seconds"] = time.monotonic() - began
         if failure is None:
             study.complete(entry.trial, row)
             for name in ("error.txt", *(CHECKPOINTS if job.keep == "rows" else ())):

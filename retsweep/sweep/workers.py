@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec import Settings, SpecError
-from retsweep.sweep.processes import cores
+from retsweep.sweep.processes import cores, identity
 from retsweep.sweep.worker import STOP, send_job
 
 
@@ -67,13 +67,11 @@ class Worker:
                 env=places.environment(place),
                 process_group=0,  # the terminal's Ctrl-C is for the parent, which passes it on
             )
+        self.identity = identity(self._process.pid)
+        """As its claims carry it: another machine's process may have the same id."""
         with contextlib.suppress(BrokenPipeError):
             assert self._process.stdin
             send_job(self._process.stdin, job)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
 
     def ended(self) -> int | None:
         """The exit code once the process is gone (negative: the signal that killed it)."""

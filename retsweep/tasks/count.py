@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 from pydantic import PositiveInt
@@ -32,5 +33,5 @@ class Count:
         if self.fvcore:
             from retsweep.costs.fvcore_trace import trace
 
-            columns["macs_fvcore"] = trace(spec).macs
+            columns["macs_fvcore"] = trace(dataclasses.replace(spec, layers=spec.settled_layers)).macs
         return columns

@@ -88,11 +88,11 @@ class _Training:
         return {**columns, **self.evaluation.best(outcome, columns), **references, **text}
 
     def utilisation(self, outcome: Outcome) -> dict[str, float]:
-        """``gemm_flops_per_second`` and ``mfu``; the model's MACs are those of its parallel form."""
-        from retsweep.costs import macs_train_forward
+        """``gemm_flops_per_second`` and ``mfu``; the model's MACs are those of the form it trains in."""
+        from retsweep.costs import macs_as_trained
         from retsweep.train.utilisation import utilisation
 
-        a_token = macs_train_forward(self.spec) / self.spec.scale.context
+        a_token = macs_as_trained(self.spec) / self.spec.scale.context
         device, precision = self.workspace.device, self.spec.protocol.precision
         return utilisation(a_token, outcome.tokens_per_second, device, precision)
 
@@ -150,6 +150,7 @@ def outcome_columns(outcome: Outcome) -> dict[str, Any]:
         "steps": outcome.steps,
         "tokens": outcome.tokens,
         "seconds": outcome.seconds,
+        "trial_training_seconds": outcome.seconds_here,
         "tokens_per_second": outcome.tokens_per_second,
         "peak_memory_bytes": outcome.peak_memory_bytes,
         "last_loss": outcome.last_loss,

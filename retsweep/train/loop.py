@@ -6,6 +6,7 @@ a run that was killed and resumed has, on a CPU, the numbers of an unbroken one 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
@@ -16,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retsweep.layers.precision import casting, products
+from retsweep.layers.precision import products
 from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint
 from retsweep.train.divergence import DivergenceWatch
-from retsweep.train.gradients import accumulate_gradients
+from retsweep.train.gradients import optimiser_step
 from retsweep.train.memory import PeakMemory
 from retsweep.train.metrics import MetricsFile, log_every
 from retsweep.train.optimiser import adamw
@@ -88,7 +89,7 @@ def train(
             run.finish()
         finally:
             run.lines.close()
-    return run.state.outcome()
+    return run.outcome()
 
 
 class _Run:
@@ -113,11 +114,11 @@ class _Run:
         checkpoint.remove_leftovers(folder)
         self.memory = PeakMemory(device)
         self.optimiser = adamw(model, protocol)
-        self.parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
         self.state = State()
         self.resume()
         self.began_at = self.dispatched = self.saved_step = self.state.step
+        self.began_seconds = self.state.seconds
         self.pending: list[tuple[Tensor, int]] = []
         self.log_every = log_every(steps)
         self.look_every = LOOK_EVERY.get(device.type, 1)
@@ -166,13 +167,9 @@ class _Run:
         step = self.dispatched + 1
         seed_step(self.seed, step, self.device)
         batches = [self.micro_batch(step, micro) for micro in range(self.protocol.accumulate)]
-        loss = accumulate_gradients(self.model, batches, casting(self.protocol.precision, self.device))
-        if self.protocol.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.protocol, step, self.steps)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        loss = optimiser_step(self.model, self.optimiser, batches, self.protocol, self.device)
         self.dispatched = step
         self.pending.append((loss, sum(targets.numel() for _, targets in batches)))
         self.state.seconds += time.perf_counter() - started
@@ -299,6 +296,10 @@ class _Run:
         if self.dispatched > self.began_at or self.state.status == "running":
             self.state.status = "ok" if self.state.status == "running" else self.state.status
             self.save()
+
+    def outcome(self) -> Outcome:
+        here = self.state.seconds - self.began_seconds
+        return dataclasses.replace(self.state.outcome(), seconds_here=here)
 
     # ---- going on ----------------------------------------------------------------------------
     def resume(self) -> None:

@@ -27,6 +27,8 @@ class Outcome:
     last_loss: float | None
     best_loss: float | None
     best_step: int | None
+    seconds_here: float = 0.0
+    """Those of ``seconds`` that this process trained."""
 
 
 @dataclass

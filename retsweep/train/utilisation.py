@@ -10,11 +10,11 @@ the precision of the run, so that a step which is nothing but large products wou
 from __future__ import annotations
 
 import functools
-import time
 
 import torch
 
 from retsweep.layers.precision import Precision, products
+from retsweep.train.clock import now
 
 FLOP_A_MAC = 2
 #: Forward, and backward to inputs and to weights.
@@ -55,13 +55,6 @@ def gemm_flops_per_second(device: str, precision: Precision) -> float:
 
 
 def _timed(one: torch.Tensor, other: torch.Tensor, place: torch.device) -> float:
-    _wait(place)
-    started = time.perf_counter()
+    started = now(place)
     torch.mm(one, other)
-    _wait(place)
-    return time.perf_counter() - started
-
-
-def _wait(place: torch.device) -> None:
-    if place.type == "cuda":
-        torch.cuda.synchronize(place)
+    return now(place) - started

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import pytest
 
+from analysis import crossing
 from analysis.baseline import with_differences
 from analysis.figures import changes, context, curves, decode, ladder, pareto, placement, ratio, scaling
 from analysis.figures.source import MissingError, open_source
@@ -369,12 +370,12 @@ def test_crossovers_are_where_the_straight_lines_meet(made):
 
 def test_counts_on_no_straight_line_cross_between_counted_contexts():
     base = {128: 100, 512: 200, 2048: 600}
-    assert decode.closed_form({128: 150, 512: 150, 2048: 450}) is None
-    crossover, how = decode.cross({128: 150, 512: 150, 2048: 450}, base)
+    assert crossing.closed_form({128: 150, 512: 150, 2048: 450}) is None
+    crossover, how = crossing.cross({128: 150, 512: 150, 2048: 450}, base)
     assert crossover == 128 + 384 * 50 / 100
     assert "between two counted contexts" in how
-    assert decode.cross({128: 150, 512: 250, 2048: 650}, base)[0] is None
-    assert decode.cross({128: 10, 512: 10}, {128: 10 + 128, 512: 10 + 512})[0] is None, "below it from 0 on"
+    assert crossing.cross({128: 150, 512: 250, 2048: 650}, base)[0] is None
+    assert crossing.cross({128: 10, 512: 10}, {128: 10 + 128, 512: 10 + 512})[0] is None, "below it from 0 on"
 
 
 def test_several_widths_have_several_costs(made):

@@ -12,7 +12,7 @@ from analysis.figures.__main__ import main, write
 from analysis.figures.catalogue import FIGURES
 from analysis.figures.source import open_source
 from analysis.rows import TableError
-from tests.analysis import studies
+from tests.analysis import benches, studies
 from tests.analysis.rows import row, study, transformer
 
 pytest.importorskip("matplotlib", reason="matplotlib is the extra [figures]")
@@ -27,13 +27,19 @@ DRAWN = {
     "context": "context",
     "curves": "ar_ratio",
     "decode": "ar_ratio",
+    "decode_bench": "decode_bench",
+    "train_bench": "train_bench",
 }
+BENCHES = {"decode_bench", "train_bench"}
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
-    made = {name: getattr(studies, name)(folder / name) for name in {*DRAWN.values()} - {"published"}}
+    made = {
+        name: getattr(studies, name)(folder / name) for name in {*DRAWN.values()} - {"published", *BENCHES}
+    }
+    made |= {task: benches.bench(folder / task, task, seeds=2) for task in BENCHES}
     made["divergence"] = studies.divergence(folder / "divergence")
     made["published"] = studies.ar_ratio(folder / "published", protocol="published")
     studies.with_metrics(made["ar_ratio"])

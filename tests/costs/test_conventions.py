@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.published import retformers
 from retsweep import costs, model
+from retsweep.layers.msr import CHUNKWISE_FROM
 from retsweep.spec.forms import Chunkwise, Parallel, Recurrent
 from tests.costs.specs import LAYOUTS, all_published, loaded, pattern, published, with_layout
 
@@ -191,6 +192,12 @@ def test_one_chunk_is_the_parallel_form_plus_its_state(stack, tokens):
         op.macs for op in model.operations(spec, Chunkwise(tokens, tokens)) if op.name.startswith("state")
     )
     assert whole == parallel + written
+
+
+def test_what_is_trained_is_counted_in_the_form_that_its_length_takes():
+    spec = pattern("ARH", "scale=tiny")
+    assert costs.macs_as_trained(spec) == costs.macs_train_forward(spec)
+    assert costs.macs_as_trained(spec, CHUNKWISE_FROM) == costs.macs_train_chunkwise(spec, CHUNKWISE_FROM, 64)
 
 
 def test_every_cost_is_a_whole_number_and_a_column():

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from retsweep import costs, model
 from retsweep.costs.fvcore_trace import compare, expected, trace, trace_whole
 from retsweep.costs.handles import CensusError
+from retsweep.layers.msr import CHUNKWISE_FROM
 from tests.costs.specs import loaded, pattern
 
 TINY = "scale=tiny"
@@ -41,6 +42,7 @@ RUNS = {
     "chunkwise": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=8", TWO),
     "chunkwise_whole": ("layout.attention=0", "layer.msr.form=chunkwise", "layer.msr.chunk=31", TWO),
     "chunkwise_hybrid": ("layout=type_c", "layer.msr.form=chunkwise", "layer.msr.chunk=8", TWO),
+    "by_length": ("layout=pattern", "layout.pattern=RH", f"scale.context={CHUNKWISE_FROM + 9}", TWO),
     "odd_length": ("scale.context=37", TWO),
     "one_token": ("scale.context=1", "layout=pattern", "layout.pattern=ARH", THREE),
 }

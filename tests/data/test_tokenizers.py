@@ -150,3 +150,16 @@ def test_gpt2_stamp_is_of_its_files(tmp_path: Path) -> None:
     before = Gpt2(path=str(tmp_path)).stamp()
     (tmp_path / "merges.txt").write_text("y")
     assert Gpt2(path=str(tmp_path)).stamp() != before
+
+
+def test_text_streams_whole_characters_and_leaves_an_unfinished_one_out():
+    encoder = Bytes().make([], 257, Path())
+    read = [*"aé€".encode(), 0xFF, 256, *"b€".encode()[:-1]]
+    assert list(encoder.streamed(read)) == ["a", "é", "€", "\ufffd", "b"]
+
+
+def test_text_streams_as_it_is_decoded(pydocs):
+    encoder = pydocs.encoder()
+    tokens = pydocs.splits["valid"].tokens[:2000]
+    without_ends = [token for token in tokens.tolist() if token != encoder.end]
+    assert "".join(encoder.streamed(tokens)) == encoder.decode(without_ends)

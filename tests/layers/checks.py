@@ -188,14 +188,12 @@ def check_parameters(spec: LayerSpec, shape: Shape = SHAPE) -> None:
 def check_state(spec: LayerSpec, shape: Shape = SHAPE, context: int = 7) -> None:
     """The census's state elements are those that the state holds at ``context``."""
     _, state = built(spec, shape).chunkwise(inputs(context, d_model=shape.d_model)[:1], CHUNK)
-    tensors: list[Tensor] = []
+    held = sum(tensor.numel() for tensor in tensors(state))
+    assert held == sum(spec.state_elements(shape, context).values())
 
-    def collect(part: Any) -> None:
-        if isinstance(part, Tensor):
-            tensors.append(part)
-        elif isinstance(part, tuple):
-            for inner in part:
-                collect(inner)
 
-    collect(state)
-    assert sum(t.numel() for t in tensors) == sum(spec.state_elements(shape, context).values())
+def tensors(part: Any) -> list[Tensor]:
+    """Those of a state."""
+    if isinstance(part, Tensor):
+        return [part]
+    return [found for inner in part for found in tensors(inner)] if isinstance(part, tuple) else []

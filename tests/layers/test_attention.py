@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from retsweep.layers.attention import AttentionSpec
+from retsweep.layers.mixer import RoomError
 from retsweep.spec import SpecError
 from retsweep.spec.forms import Chunkwise, Recurrent
 from retsweep.spec.layer import Shape
@@ -101,3 +102,15 @@ def test_decoding_costs_what_the_paper_counts() -> None:
     spec, shape = layer("attention"), Shape(d, 8)
     assert sum(o.macs for o in spec.operations(shape, Recurrent(n))) == 4 * d * d + 2 * n * d
     assert sum(o.macs for o in spec.operations(shape, Chunkwise(n, 64))) == n * (4 * d * d + 2 * n * d)
+
+
+def test_a_cache_without_a_decoder_has_its_room_and_no_more() -> None:
+    mixer, x = built(layer("attention")), inputs(5)
+    with torch.no_grad():
+        _, cache = mixer.chunkwise(x[:, :4], 1, mixer.initial_state(2, room=5))
+        _, full = mixer.recurrent(x[:, 4], cache)
+        for call in (lambda: mixer.chunkwise(x, 1, cache), lambda: mixer.recurrent(x[:, 0], full)):
+            with pytest.raises(RoomError, match="a state with room for 5 tokens holds"):
+                call()
+    with pytest.raises(RoomError):
+        mixer.stand_in_state(1, context=6, room=5)

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retsweep.layers.initialise import initialise
-from retsweep.layers.msr import MsrSpec
+from retsweep.layers.msr import CHUNKWISE_FROM, MsrSpec
 from retsweep.spec import SpecError, load_spec
-from retsweep.spec.forms import Chunkwise, Recurrent
+from retsweep.spec.compose import choices
+from retsweep.spec.forms import Chunkwise, Form, Parallel, Recurrent
 from retsweep.spec.layer import Shape
 from tests.layers.checks import (
     SHAPE,
@@ -187,6 +188,38 @@ def test_decoding_and_chunks_cost_what_the_paper_counts() -> None:
             sum(o.macs for o in spec.operations(shape, Chunkwise(time, chunk)))
             == time * token + 2 * pairs * d
         )
+
+
+@pytest.mark.parametrize(
+    ("form", "tokens", "wanted"),
+    [
+        ("by_length", CHUNKWISE_FROM - 1, Parallel(CHUNKWISE_FROM - 1)),
+        ("by_length", CHUNKWISE_FROM, Chunkwise(CHUNKWISE_FROM, 64)),
+        ("parallel", CHUNKWISE_FROM, Parallel(CHUNKWISE_FROM)),
+        ("chunkwise", 7, Chunkwise(7, 64)),
+    ],
+)
+def test_forward_runs_the_form_that_the_length_resolves_to(form: str, tokens: int, wanted: Form) -> None:
+    spec = layer("msr", f"layer.msr.form={form}")
+    mixer, ran = built(spec), []
+    for name in ("parallel", "chunkwise"):
+        own = getattr(mixer, name)
+        setattr(mixer, name, lambda *given, _name=name, _own=own: (ran.append(_name), _own(*given))[1])
+    with torch.no_grad():
+        mixer(inputs(tokens))
+    resolved = spec.resolved(tokens)
+    assert spec.training_form(tokens) == resolved.training_form(tokens) == wanted
+    assert [resolved.columns()["form"]] == ran == [type(wanted).__name__.lower()]
+
+
+@pytest.mark.parametrize("scale", choices("scale"))
+def test_63_and_127_tokens_are_parallel_at_every_scale(scale: str) -> None:
+    """As every study until now trained them."""
+    for context in (63, 127):
+        spec = load_spec(
+            [f"scale={scale}", f"scale.context={context}", "layout=pattern", "layout.pattern=RH"]
+        )
+        assert {layer.training_form(context) for layer in spec.layers} == {Parallel(context)}
 
 
 def test_errors_name_what_is_accepted() -> None:

@@ -7,12 +7,14 @@ import dataclasses
 import pytest
 
 from retsweep.layers.attention import Attention, AttentionSpec
+from retsweep.layers.msr import CHUNKWISE_FROM
 from retsweep.preflight import PreflightError, preflight
 from retsweep.preflight.causality import _time, check_causality, declares_fft, leak
 from retsweep.preflight.census import check_census
 from retsweep.preflight.forms import check_forms
 from retsweep.preflight.learning import check_learning
 from retsweep.preflight.shrink import shrunken
+from retsweep.spec.forms import Chunkwise, Parallel
 from retsweep.spec.layer import Shape
 from retsweep.spec.run import RunSpec
 from tests.costs.specs import pattern
@@ -85,6 +87,15 @@ def test_chunks_of_training_meet_within_what_is_read():
     long = dataclasses.replace(spec, scale=dataclasses.replace(spec.scale, context=127))
     assert _time(with_layer(long, chunked)) == 73
     check_causality(shrunken(with_layer(long, chunked)))
+
+
+def test_what_trains_in_chunks_by_its_length_is_checked_in_chunks():
+    spec = pattern("RH", *TINY, f"scale.context={CHUNKWISE_FROM}", layers=2)
+    copy = shrunken(spec)
+    assert [layer.training_form(17) for layer in copy.layers] == 2 * [Chunkwise(17, 64)]
+    assert _time(copy) == 73
+    short = shrunken(pattern("RH", *TINY, layers=2))
+    assert [layer.training_form(10**6) for layer in short.layers] == 2 * [Parallel(10**6)]
 
 
 # ---- leaks on purpose ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.preflight.neighbour import NeighbourSpec
 def test_the_copy_has_the_layers_and_heads_and_little_else():
     spec = loaded("scale=paper", "layout=type_c", "layout.attention=3", "protocol=published")
     copy = shrunken(spec)
-    assert copy.layers == spec.layers
+    assert copy.layers == spec.trained_layers
     assert copy.heads_by_kind == spec.heads_by_kind
     assert (copy.scale.layers, copy.scale.heads, copy.scale.context) == (12, 8, 127)
     assert copy.scale.shape.head_dim == 4

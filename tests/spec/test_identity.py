@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from retsweep.layers.msr import CHUNKWISE_FROM
 from retsweep.spec import load_spec
 from retsweep.spec.identity import spec_hash, variant_hash
 
@@ -19,6 +20,16 @@ GOLDEN = {
     "layout=type_c layout.attention=3 scale=paper task=count protocol.evaluation.every=0": "1e3dd95fcc62bd6d",
     "protocol=published protocol.batch=32 protocol.learning_rate=1e-3 protocol.train_chunks=2048 "
     "layer.msr.scale_scores=true layout=pattern layout.pattern=RAH": "c75df5726900b82f",
+    # From before there was a choice by length: what trains nothing keeps it at any length.
+    "scale=paper scale.context=511 protocol.batch=8 task=count": "c07505bc766daf6a",
+    "scale=paper scale.context=511 protocol.batch=8 layout=type_c layout.attention=3 task=count": (
+        "225bc42579fa8059"
+    ),
+    # What trains has it below CHUNKWISE_FROM, and in the form that it had by default then.
+    "scale=paper scale.context=255 protocol.batch=16": "63ccadc5c8217e31",
+    "scale=paper scale.context=511 protocol.batch=8 layer.msr.form=parallel": "0add280a40a53733",
+    # In chunks it computes other numbers.
+    "scale=paper scale.context=511 protocol.batch=8": "7e9e4f4d86d2d09c",
 }
 
 
@@ -64,6 +75,7 @@ def test_what_changes_no_number_changes_no_hash(override: str) -> None:
         "protocol=published",
         "protocol.learning_rate=1e-4",
         "protocol.evaluation.train_ppl=whole",
+        "protocol.head_tokens=512",  # in the last digits
         "budget.steps=31",
         "task=count",
     ],
@@ -71,6 +83,34 @@ def test_what_changes_no_number_changes_no_hash(override: str) -> None:
 def test_what_changes_a_number_changes_the_hash(override: str) -> None:
     overrides = [override, "layout.attention=2"] if override.startswith("layout=") else [override]
     assert variant(*overrides) != variant()
+
+
+LONG = f"scale.context={CHUNKWISE_FROM}"
+
+
+def test_a_form_chosen_by_length_is_the_form_that_it_chooses() -> None:
+    """By name or by length, the same computation; and the parallel form is that of every old study."""
+    assert variant("layer.msr.form=parallel") == variant()
+    assert variant(LONG) == variant(LONG, "layer.msr.form=chunkwise")
+    assert variant(LONG) != variant(LONG, "layer.msr.form=parallel")
+    assert variant(LONG, "layer.msr.chunk=32") != variant(LONG)
+    hybrid = ("layout=type_c", "layout.attention=1", LONG)
+    assert variant(*hybrid) == variant(*hybrid, "layer.msr.form=chunkwise")
+    assert variant(*hybrid) != variant(*hybrid, "layer.msr.form=parallel")
+
+
+@pytest.mark.parametrize("task", ["count", "decode_bench"])
+def test_where_nothing_trains_nothing_is_chosen_by_length(task: str) -> None:
+    asked = (LONG, f"task={task}")
+    assert variant(*asked) == variant(*asked, "layer.msr.form=parallel")
+    assert variant(*asked) == variant(*asked, "layer.msr.chunk=32")
+    assert variant(*asked) != variant(*asked, "layer.msr.form=chunkwise")
+
+
+def test_what_is_checked_before_training_is_the_form_that_trains() -> None:
+    asked = (LONG, "task=preflight")
+    assert variant(*asked) == variant(*asked, "layer.msr.form=chunkwise")
+    assert variant(*asked) != variant(*asked, "layer.msr.form=parallel")
 
 
 def test_data_and_seed() -> None:

@@ -18,8 +18,16 @@ def test_tf32_is_a_gpu_s() -> None:
         load_spec([f"protocol.precision={precision}"]).protocol.check_device("cpu")
 
 
-def test_it_is_refused_when_the_sweep_is_planned(tmp_path, capsys) -> None:
-    asked = ["scale=tiny", "protocol.precision=tf32", "device=cpu", "tracker=none", f"runs={tmp_path}/runs"]
+@pytest.mark.parametrize("task", ["train", "decode_bench", "train_bench"])
+def test_it_is_refused_when_the_sweep_is_planned(tmp_path, capsys, task) -> None:
+    asked = [
+        f"task={task}",
+        "scale=tiny",
+        "protocol.precision=tf32",
+        "device=cpu",
+        "tracker=none",
+        f"runs={tmp_path}/runs",
+    ]
     assert main(asked) == EXIT_BAD
     assert capsys.readouterr().err.startswith("retsweep: protocol.precision=tf32 is of a GPU's tensor cores")
     assert not (tmp_path / "runs").exists()

@@ -48,7 +48,7 @@ def without_clock(folder: Path) -> list[dict]:
 
 def numbers(outcome: Outcome) -> Outcome:
     """An outcome without what a clock or a memory meter says."""
-    return replace(outcome, seconds=0, tokens_per_second=0, peak_memory_bytes=0)
+    return replace(outcome, seconds=0, seconds_here=0, tokens_per_second=0, peak_memory_bytes=0)
 
 
 def valid_loss(model: nn.Module) -> float:

@@ -166,6 +166,12 @@ def share_colour(share: float | None) -> str:
     return FAINT if share is None else str(sample_colorscale("Cividis", [0.88 * (1 - share)])[0])
 
 
+def colour_and_shape(family: str, share: float | None) -> tuple[str, str]:
+    """Of a curve against context: a type's by its share of attention, so that its ratios differ."""
+    colour, shape, _ = FAMILY[family]
+    return share_colour(share) if family.startswith("Type") else colour, shape
+
+
 def share_bar(figure: Any) -> None:
     """The key to :func:`share_colour`, at the right."""
     scale = [[step / 10, share_colour(step / 10)] for step in range(11)]

@@ -1,0 +1,1 @@
+"""Measurements against other people's implementations. Nothing of retsweep imports it."""
