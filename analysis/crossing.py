@@ -52,4 +52,4 @@ def cross_measured(values: Mapping[int, float], base: Mapping[int, float]) -> tu
     for (n, gap), (m, later) in reversed(list(pairwise(gaps))):
         if gap >= 0 > later:
             return n + (m - n) * gap / (gap - later), f"between {n:,} and {m:,}"
-    return None, f"below at every context measured, from {first:,} on"
+    return None, f"at every context measured, from {first:,} on"

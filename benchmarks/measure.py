@@ -26,7 +26,7 @@ from retsweep.train.utilisation import FLOP_A_MAC, PASSES, SIZE
 #: The largest share by which the parameters of a peer may differ from ours, in all and in blocks alone.
 UNEQUAL = 0.02
 #: The turn that multiplies two square matrices so many times, for the utilisation.
-PRODUCT, PRODUCTS = "matrix product", 8
+PRODUCT, PRODUCTS = "matrix product", 100
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--scale", default="paper", help="a name of conf/scale (default: paper)")
     parser.add_argument("--batch", type=int, help="training sequences (default: 4 on a CPU, 32 on a GPU)")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each model (default: 9)")
-    parser.add_argument("--head-tokens", type=int, help="protocol.head_tokens of our rows (default: all)")
+    parser.add_argument(
+        "--head-tokens",
+        type=int,
+        default=254,
+        help="protocol.head_tokens of ours (default: 254; 0: all at once)",
+    )
     parser.add_argument("--context", type=int, default=2048, help="of decoding (default: 2048)")
     parser.add_argument("--tokens", type=int, default=4, help="decoded in a turn (default: 4)")
     parser.add_argument("--threads", type=int, default=1, help="of torch on a CPU (default: 1)")
@@ -56,6 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     if not what or set(what) - set(WHAT):
         raise NotMeasured(f"--what={given.what} is not accepted; accepted: train, decode, train,decode")
     given.batch = targets.BATCH[kind] if given.batch is None else given.batch
+    given.head_tokens = given.head_tokens or None
     for name in ("batch", "rounds", "head_tokens", "tokens", "threads"):
         if (number := getattr(given, name)) is not None and number < 1:
             raise NotMeasured(f"--{name.replace('_', '-')}={number} is not accepted; accepted: 1 or more")

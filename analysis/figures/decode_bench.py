@@ -98,8 +98,9 @@ def _mark(axis: Any, crossings: Sequence[Crossing]) -> None:
             continue
         if one.measured:
             axis.axvline(one.measured, color="0.5", linewidth=0.8, linestyle=":", zorder=0)
+        how = f"n = {one.measured:,.0f}" if one.measured else one.how.replace(", ", ",\n")  # else too wide
         words = [
-            f"RetNet faster: {f'n = {one.measured:,.0f}' if one.measured else one.how}",
+            f"RetNet faster: {how}",
             *(f"fewer {name}: n = {at:,.0f}" for name, at in one.counted),
         ]
         low, high = axis.get_ylim()

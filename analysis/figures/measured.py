@@ -119,8 +119,15 @@ def panel(axis: Any, found: Sequence[Curve], quantity: Quantity, names: Mapping[
         high = max((v for curve in found for v in curve.values.values()), default=1.0)
         axis.set_ylim(0, 1.08 * high / quantity.unit)
     ticks = sorted({n for curve in found for n in curve.values})
-    style.ticks_as_numbers(axis, [float(n) for n in _apart(ticks)])
+    drawn_ticks = _apart(ticks)
+    axis.set_xticks(drawn_ticks, [_short(n) for n in drawn_ticks])
+    axis.set_xticks([], minor=True)
     axis.set_ylabel(quantity.axis)
+
+
+def _short(n: int) -> str:
+    """ "512", "8k": 8,192 and 16,384 in full would touch."""
+    return f"{n // 1024}k" if n % 1024 == 0 else style.number(n)
 
 
 def _apart(ticks: Sequence[int]) -> list[int]:

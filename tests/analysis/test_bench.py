@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     [
         ([3, 3, 3], 16, "between 10 and 20"),  # the base is 1, 2, 4 at 5, 10, 20: 3 at 15
         ([9, 9, 9], None, "none up to 20"),
-        ([0, 0, 0], None, "below at every context measured, from 5 on"),
+        ([0, 0, 0], None, "at every context measured, from 5 on"),
         ([0, 5, 3], 10 + 10 * 3 / 4, "between 10 and 20"),  # below, above by noise, below for good
         ([0, 0, 4], None, "none up to 20"),  # as fast is not faster
     ],

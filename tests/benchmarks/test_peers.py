@@ -58,7 +58,7 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--precision=tf32", "accepted on a CPU: fp32, bf16"),
         ("--what=train,run", "accepted: train, decode"),
         ("--rounds=0", "accepted: 1 or more"),
-        ("--head-tokens=0", "--head-tokens=0 is not accepted"),
+        ("--head-tokens=-1", "--head-tokens=-1 is not accepted"),
         ("--context=1", "accepted: 2 or more"),
         ("--scale=huge", "unknown scale 'huge'; known:"),
     ],
