@@ -156,7 +156,8 @@ class Measure:
         """Mean cross-entropy over all positions."""
         parts = self.options.head_tokens
         with self._computing():
-            if parts is not None and isinstance(model, LanguageModel):
+            if parts is not None and one.name == self.ours:
+                assert isinstance(model, LanguageModel)
                 return chunked_cross_entropy(model.hidden(inputs), model.head, targets, parts)
             logits = one.logits(model, inputs)
         self._check_logits(one, logits, tuple(inputs.shape))
