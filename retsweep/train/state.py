@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -27,8 +27,8 @@ class Outcome:
     last_loss: float | None
     best_loss: float | None
     best_step: int | None
-    seconds_here: float = 0.0
-    """Those of ``seconds`` that this process trained."""
+    seconds_here: float = field(default=0.0, compare=False)
+    """Those of ``seconds`` that this process trained: of the process, not of how the training ended."""
 
 
 @dataclass
