@@ -155,22 +155,13 @@ class Block(nn.Module):
             x = self._add(x, y)
         return self._feed(x), state
 
-    def initial_state(
-        self, batch: int, device: torch.device | str | None, dtype: torch.dtype | None, room: int
-    ) -> Any:
+    def initial_state(self, batch: int, dtype: torch.dtype | None, room: int) -> Any:
         """The mixer's; None without one."""
-        return self.mixer.initial_state(batch, device, dtype, room) if self.mixes else None
+        return self.mixer.initial_state(batch, dtype, room) if self.mixes else None
 
-    def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> Any:
+    def stand_in_state(self, batch: int, context: int, room: int, dtype: torch.dtype | None) -> Any:
         """The mixer's; None without one."""
-        return self.mixer.stand_in_state(batch, context, room, device, dtype) if self.mixes else None
+        return self.mixer.stand_in_state(batch, context, room, dtype) if self.mixes else None
 
     def _feed(self, x: Tensor) -> Tensor:
         return self._add(x, self.ffn(self.ffn_norm(x)))
@@ -233,26 +224,15 @@ class LanguageModel(nn.Module):
             after.append(state)
         return self._read(x), tuple(after)
 
-    def initial_states(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
-    ) -> tuple[Any, ...]:
+    def initial_states(self, batch: int, dtype: torch.dtype | None = None, room: int = 0) -> tuple[Any, ...]:
         """Before the first token; arguments as of ``Mixer.initial_state``."""
-        return tuple(block.initial_state(batch, device, dtype, room) for block in self._blocks())
+        return tuple(block.initial_state(batch, dtype, room) for block in self._blocks())
 
     def stand_in_states(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> tuple[Any, ...]:
         """As after ``context`` tokens, with arbitrary contents: as of ``Mixer.stand_in_state``."""
-        return tuple(block.stand_in_state(batch, context, room, device, dtype) for block in self._blocks())
+        return tuple(block.stand_in_state(batch, context, room, dtype) for block in self._blocks())
 
     def _blocks(self) -> list[Block]:
         return [cast(Block, block) for block in self.blocks]

@@ -149,26 +149,17 @@ class Attention(Mixer):
         return y[:, 0], state
 
     def initial_state(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
+        self, batch: int, dtype: torch.dtype | None = None, room: int = 0
     ) -> AttentionState | AttentionCache:
-        keys, values = self._empty(batch, room, device, dtype)
+        keys, values = self._empty(batch, room, dtype)
         return AttentionCache(keys, values, 0, 0) if room else AttentionState(keys, values)
 
     def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> AttentionState | AttentionCache:
         if 0 < room < context:
             raise RoomError(room, 0, context)
-        keys, values = map(fill, self._empty(batch, room or context, device, dtype))
+        keys, values = map(fill, self._empty(batch, room or context, dtype))
         origin = self.positions.origin(0, context, 1)
         return AttentionCache(keys, values, context, origin) if room else AttentionState(keys, values)
 
@@ -195,14 +186,12 @@ class Attention(Mixer):
         q, k = self.positions.turn(qk, start).transpose(1, 2).chunk(2, dim=1)
         return q, k, v.transpose(1, 2)
 
-    def _empty(
-        self, batch: int, time: int, device: torch.device | str | None, dtype: torch.dtype | None
-    ) -> tuple[Tensor, Tensor]:
+    def _empty(self, batch: int, time: int, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
         """Keys and values of so many tokens, not written: (batch, h, time, dk) each."""
         self._refuse_leak()
         like, shape = self.qkv.weight, (batch, self.heads, time, self.dk)
-        device, dtype = device or like.device, dtype or like.dtype
-        return torch.empty(shape, device=device, dtype=dtype), torch.empty(shape, device=device, dtype=dtype)
+        dtype = dtype or like.dtype
+        return like.new_empty(shape, dtype=dtype), like.new_empty(shape, dtype=dtype)
 
     def _extend(self, x: Tensor, cache: AttentionCache) -> tuple[Tensor, AttentionCache]:
         """x: (batch, t, d_model) behind what ``cache`` holds -> the same, and the cache with it."""

@@ -218,29 +218,18 @@ class Hybrid(Mixer):
     def naive(self, x: Tensor) -> Tensor:
         return self._close(self.attention.naive(self.attention_in(x)), self.mixer.naive(self.mixer_in(x)))
 
-    def initial_state(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
-    ) -> HybridState:
+    def initial_state(self, batch: int, dtype: torch.dtype | None = None, room: int = 0) -> HybridState:
         return HybridState(
-            self.attention.initial_state(batch, device, dtype, room),
-            self.mixer.initial_state(batch, device, dtype, room),
+            self.attention.initial_state(batch, dtype, room),
+            self.mixer.initial_state(batch, dtype, room),
         )
 
     def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> HybridState:
         return HybridState(
-            self.attention.stand_in_state(batch, context, room, device, dtype),
-            self.mixer.stand_in_state(batch, context, room, device, dtype),
+            self.attention.stand_in_state(batch, context, room, dtype),
+            self.mixer.stand_in_state(batch, context, room, dtype),
         )
 
     def _close(self, a: Tensor, r: Tensor) -> Tensor:

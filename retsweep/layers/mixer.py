@@ -53,14 +53,8 @@ class Mixer(nn.Module):
         """``parallel`` as the paper writes it, position by position: slow, for tests."""
         raise NotImplementedError(type(self).__name__)
 
-    def initial_state(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
-    ) -> Any:
-        """The state before the first token; device and dtype of the weights unless given.
+    def initial_state(self, batch: int, dtype: torch.dtype | None = None, room: int = 0) -> Any:
+        """The state before the first token, where the weights lie; in their dtype unless given another.
 
         ``room``: tokens for which whatever grows is allocated beforehand; such a state is written in
         place, and what grows raises RoomError beyond it. 0: a value, as long as it has to be.
@@ -68,12 +62,7 @@ class Mixer(nn.Module):
         raise NotImplementedError(type(self).__name__)
 
     def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> Any:
         """A state as large, and as dear to go on from, as one after ``context`` tokens: for measuring.
 

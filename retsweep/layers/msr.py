@@ -221,7 +221,7 @@ class Retention(Mixer):
         self, x: Tensor, chunk: int, state: RetentionState | None = None
     ) -> tuple[Tensor, RetentionState]:
         time = x.shape[1]
-        state = state or self.initial_state(x.shape[0], x.device, x.dtype)
+        state = state or self.initial_state(x.shape[0], x.dtype)
         q, k, v, g = self._project(x, start=state.position)
         memory, outputs, full = state.memory, [], time - time % chunk
         for low, high, size in ((0, full, chunk), (full, time, time - full)):
@@ -241,28 +241,17 @@ class Retention(Mixer):
         o = self._normalise_rows(q @ memory / self.divisor, state.position)
         return self._close(o, g)[:, 0], RetentionState(memory, state.position + 1, state.own)
 
-    def initial_state(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
-    ) -> RetentionState:
+    def initial_state(self, batch: int, dtype: torch.dtype | None = None, room: int = 0) -> RetentionState:
         """It does not grow: ``room`` says that it may be written in place, and limits nothing."""
         like = self.qkvg.weight
         shape = batch, self.heads, self.dk, self.dv
-        memory = torch.zeros(shape, device=device or like.device, dtype=wide(dtype or like.dtype))
+        memory = like.new_zeros(shape, dtype=wide(dtype or like.dtype))
         return RetentionState(memory, 0, own=room > 0)
 
     def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> RetentionState:
-        state = self.initial_state(batch, device, dtype, room)
+        state = self.initial_state(batch, dtype, room)
         return state._replace(memory=fill(state.memory), position=context)
 
     def naive(self, x: Tensor) -> Tensor:

@@ -52,21 +52,10 @@ class NoMixer(Mixer):
     def naive(self, x: Tensor) -> Tensor:
         return 0 * x
 
-    def initial_state(
-        self,
-        batch: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-        room: int = 0,
-    ) -> tuple[()]:
+    def initial_state(self, batch: int, dtype: torch.dtype | None = None, room: int = 0) -> tuple[()]:
         return ()
 
     def stand_in_state(
-        self,
-        batch: int,
-        context: int,
-        room: int = 0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, batch: int, context: int, room: int = 0, dtype: torch.dtype | None = None
     ) -> tuple[()]:
         return ()

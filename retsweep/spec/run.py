@@ -66,13 +66,10 @@ class RunSpec:
 
     @property
     def settled_layers(self) -> tuple[LayerSpec, ...]:
-        """``trained_layers``, or where the form in which they train can change nothing that the task finds,
-        as in counts and in decoding, those of one token, for which nothing is chosen by length. It can
-        where a task trains, and where it is pinned to the code that it checks, as the pre-flight is, which
-        takes a step and compares forms."""
-        task = self.task
-        trains = task.reads_data or getattr(task, "trained_contexts", ()) or hasattr(task, "pinned")
-        return self.trained_layers if trains else self.layers_at(1)
+        """``trained_layers`` where the task trains. Elsewhere, as in counts and in decoding, the form in
+        which they train can change nothing that is found: those of one token, for which nothing is
+        chosen by length."""
+        return self.trained_layers if self.task.trains else self.layers_at(1)
 
     def layers_at(self, tokens: int) -> tuple[LayerSpec, ...]:
         return tuple(layer.resolved(tokens) for layer in self.layers)

@@ -30,12 +30,8 @@ from retsweep.sweep.storage import (
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
-from retsweep.tasks.decode_bench import DecodeBench
 from retsweep.tasks.train import published_defects
-from retsweep.tasks.train_bench import TrainBench
 
-#: Tasks that read no data and compute in ``protocol.precision`` all the same.
-MEASURING = (DecodeBench, TrainBench)
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
@@ -164,7 +160,7 @@ def _check_places(wanted: Wanted) -> None:
     """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
     device = places(wanted.settings).device
     for run in wanted.runs:
-        if run.spec.task.reads_data or isinstance(run.spec.task, MEASURING):
+        if run.spec.task.computes:
             run.spec.protocol.check_device(device)
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):

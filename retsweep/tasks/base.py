@@ -39,12 +39,17 @@ class Workspace:
 class Task(Protocol):
     """``conf/task/<name>.yaml`` names the class; its fields are the task's options.
 
-    ``name`` is that of the YAML; ``reads_data`` says whether the run's identity covers a corpus. A task
-    whose outcome depends on something else too (``preflight.py``: on the code) may have two methods
-    more: ``pinned()`` gives the task that names it, ``columns()`` what a row says of it.
+    ``name`` is that of the YAML; ``reads_data`` says whether the run's identity covers a corpus,
+    ``trains`` whether it covers the form in which layers train, ``computes`` whether the model runs on the
+    device in ``protocol.precision``. A task that trains at lengths of its own instead of ``scale.context``
+    names them as ``trained_contexts``. A task whose outcome depends on something else too
+    (``preflight.py``: on the code) may have two methods more: ``pinned()`` gives the task that names it,
+    ``columns()`` what a row says of it.
     """
 
     name: ClassVar[str]
     reads_data: ClassVar[bool]
+    trains: ClassVar[bool]
+    computes: ClassVar[bool]
 
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]: ...

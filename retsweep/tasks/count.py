@@ -21,6 +21,8 @@ class Count:
 
     name: ClassVar[str] = "count"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
 
     contexts: tuple[PositiveInt, ...] = CONTEXTS
     chunkwise_tokens: tuple[PositiveInt, ...] = CHUNKWISE_TOKENS

@@ -71,6 +71,8 @@ class DecodeBench:
 
     name: ClassVar[str] = "decode_bench"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    computes: ClassVar[bool] = True
 
     contexts: tuple[PositiveInt, ...] = (128, 512, 2048, 8192, 16384, 32768)
     batches: tuple[PositiveInt, ...] = (1, 8, 64)

@@ -27,6 +27,8 @@ class Generate:
 
     name: ClassVar[str] = "generate"
     reads_data: ClassVar[bool] = True
+    trains: ClassVar[bool] = False
+    computes: ClassVar[bool] = True
 
     tokens: PositiveInt = 200
     temperature: NonNegativeFloat = 1.0

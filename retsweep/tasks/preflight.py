@@ -17,6 +17,8 @@ class Preflight:
 
     name: ClassVar[str] = "preflight"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    computes: ClassVar[bool] = False
 
     code: str | None = None
 

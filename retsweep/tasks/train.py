@@ -36,6 +36,8 @@ class PublishedDefectWarning(UserWarning):
 class Train:
     name: ClassVar[str] = "train"
     reads_data: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    computes: ClassVar[bool] = True
 
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
         """The run's columns. A diverged run has no perplexities but the best of its validations.

@@ -30,6 +30,8 @@ class TrainBench:
 
     name: ClassVar[str] = "train_bench"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+    computes: ClassVar[bool] = True
 
     contexts: tuple[PositiveInt, ...] = CONTEXTS
     tokens: PositiveInt = 8192

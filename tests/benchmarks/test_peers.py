@@ -111,7 +111,7 @@ def test_on_a_gpu_the_kernels_of_a_gpu_must_be_there(monkeypatch: pytest.MonkeyP
 
 def test_a_gpu_that_is_not_there(twins: None, capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("this machine has a GPU, so that none can be missed")
     assert peers.main(["--device=cuda"]) == 2
     assert "sees no GPU" in capsys.readouterr().err
 
@@ -252,7 +252,7 @@ def place(peer: Contestant) -> str:
     """Where it runs; skips where that, or the peer, is not there."""
     kind = peer.on[0]
     if kind == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no GPU")
+        pytest.skip(f"{peer.name} has kernels for a GPU alone, and there is none")
     try:
         peer.check(kind)
     except Unavailable as error:

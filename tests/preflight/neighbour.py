@@ -114,7 +114,7 @@ class Neighbour(Mixer):
         y = _mix(x[:, None], None if self.fault == "forgets the state" else state)[:, 0]
         return (y @ self.out.weight.mT if self.fault == "forgets a bias" else self._close(y)), x
 
-    def initial_state(self, batch: int, device: Any = None, dtype: Any = None, room: int = 0) -> Any:
+    def initial_state(self, batch: int, dtype: Any = None, room: int = 0) -> Any:
         like = self.out.weight
         return torch.zeros(batch, like.shape[0], dtype=dtype or like.dtype)
 

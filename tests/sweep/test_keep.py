@@ -28,6 +28,8 @@ class Saves:
 
     name: ClassVar[str] = "saves"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
 
     ends: str = "ok"
 

@@ -25,6 +25,8 @@ class Toy:
 
     name: ClassVar[str] = "toy"
     reads_data: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+    computes: ClassVar[bool] = False
 
     steps: int = 1
     seconds: float = 0.0
@@ -68,6 +70,8 @@ class Rated(Toy):
 
     name: ClassVar[str] = "rated"
     reads_data: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
+    computes: ClassVar[bool] = True
 
     diverges_above: float = 1.0
 

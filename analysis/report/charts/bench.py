@@ -95,32 +95,15 @@ def figure(curves: Sequence[Curve], quantity: Quantity, x: str, names: Sequence[
     drawn = drawing.new(x, quantity.axis, 380)
     curves = sorted((c for c in curves if c.label in names), key=lambda curve: names.index(curve.label))
     for curve in curves:
-        colour, shape = drawing.colour_and_shape(curve.family, curve.share)
-        dash = drawing.DASHES[names.index(curve.label) % len(drawing.DASHES)]
-        line = {"color": colour, "width": 1.6, "dash": dash}
         along, values = pieces(curve, quantity.rate)
-        drawn.add_scatter(
-            x=along,
-            y=[value / quantity.unit for value in values],
-            mode="lines",
-            line=line,
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=curve.label,
-        )
-        drawn.add_scatter(
-            name=drawing.text(curve.label),
-            x=list(curve.values),
-            y=[value / quantity.unit for value in curve.values.values()],
-            mode="lines+markers",
-            line={**line, "width": 0.01},
-            marker=drawing.mark(colour, shape),
-            legendgroup=curve.label,
-            error_y=drawing.errors(
-                [curve.halves[n] / quantity.unit if n in curve.halves else None for n in curve.values]
-            ),
-            hovertemplate=f"<b>{drawing.text(curve.label)}</b><br>%{{x:,}} tokens: %{{y:,.4g}} "
-            f"{quantity.axis}<extra></extra>",
+        drawing.curve(
+            drawn,
+            curve.label,
+            drawing.looks(*drawing.colour_and_shape(curve.family, curve.share), names.index(curve.label)),
+            line=(along, [value / quantity.unit for value in values]),
+            points=(list(curve.values), [value / quantity.unit for value in curve.values.values()]),
+            tip=f"%{{x:,}} tokens: %{{y:,.4g}} {quantity.axis}",
+            halves=[curve.halves[n] / quantity.unit if n in curve.halves else None for n in curve.values],
         )
     ticks = sorted({n for curve in curves for n in curve.values})
     drawn.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{n:,}" for n in ticks])

@@ -10,7 +10,6 @@ from typing import Any
 from analysis.figures import decode
 from analysis.figures.decode import TITLES, Cost, Decode
 from analysis.figures.source import Source
-from analysis.figures.style import FAMILY
 from analysis.report.blocks import Block, Chart, grid
 from analysis.report.charts import drawing
 
@@ -59,30 +58,14 @@ def figure(quantity: str, costs: Sequence[Cost]) -> Any:
     crossings = sorted({round(cost.crossover, 1) for cost in costs if cost.crossover})
     left = min([*ticks, *(0.7 * crossing for crossing in crossings)])
     for index, cost in enumerate(costs):
-        colour, shape, _ = FAMILY[cost.family]
-        if cost.family.startswith("Type"):
-            colour = drawing.share_colour(cost.share)
-        x = dense([left, *cost.values]) if cost.linear else [float(n) for n in cost.values]
-        line = {"color": colour, "width": 1.6, "dash": drawing.DASHES[index % len(drawing.DASHES)]}
-        drawn.add_scatter(
-            x=x,
-            y=[_at(cost, n) for n in x],
-            mode="lines",
-            line=line,
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=cost.label,
-        )
-        drawn.add_scatter(
-            name=drawing.text(cost.label),
-            x=list(cost.values),
-            y=list(cost.values.values()),
-            mode="lines+markers",
-            line={**line, "width": 0.01},
-            marker=drawing.mark(colour, shape),
-            legendgroup=cost.label,
-            hovertemplate=f"<b>{drawing.text(cost.label)}</b><br>context %{{x:,}}: %{{y:,}} {AXES[quantity]}"
-            "<extra></extra>",
+        along = dense([left, *cost.values]) if cost.linear else [float(n) for n in cost.values]
+        drawing.curve(
+            drawn,
+            cost.label,
+            drawing.looks(*drawing.colour_and_shape(cost.family, cost.share), index),
+            line=(along, [_at(cost, n) for n in along]),
+            points=(list(cost.values), list(cost.values.values())),
+            tip=f"context %{{x:,}}: %{{y:,}} {AXES[quantity]}",
         )
     for crossing in crossings:
         drawn.add_vline(x=crossing, line={"color": drawing.GREY, "width": 1, "dash": "dot"})

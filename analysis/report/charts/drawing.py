@@ -88,6 +88,48 @@ def errors(halves: Sequence[float | None]) -> dict[str, Any]:
     }
 
 
+def curve(
+    figure: Any,
+    label: str,
+    look: dict[str, Any],
+    line: tuple[Sequence[float], Sequence[float]],
+    points: tuple[Sequence[float], Sequence[float]],
+    tip: str,
+    halves: Sequence[float | None] = (),
+) -> None:
+    """Adds a line, and the marks of what was counted or measured on it: switched on and off together.
+
+    ``look`` is :func:`looks`'s; ``line`` and ``points`` are (xs, ys); ``tip`` is what a mark says of its
+    %{x} and %{y} when pointed at; ``halves`` of the points' intervals, if they have any.
+    """
+    figure.add_scatter(
+        x=line[0],
+        y=line[1],
+        mode="lines",
+        line=look["line"],
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=label,
+    )
+    figure.add_scatter(
+        name=text(label),
+        x=points[0],
+        y=points[1],
+        mode="lines+markers",  # the line, too thin to be seen, gives the legend its dash
+        line={**look["line"], "width": 0.01},
+        marker=look["marker"],
+        legendgroup=label,
+        error_y=errors(halves),
+        hovertemplate=f"<b>{text(label)}</b><br>{tip}<extra></extra>",
+    )
+
+
+def looks(colour: str, shape: str, index: int) -> dict[str, Any]:
+    """The line and mark of the ``index``-th curve of a chart."""
+    line = {"color": colour, "width": 1.6, "dash": DASHES[index % len(DASHES)]}
+    return {"line": line, "marker": mark(colour, shape)}
+
+
 def said(point: Point) -> str:
     """What a point says when pointed at, beside its numbers."""
     half = f" ± {number(point.half)}" if point.half is not None else ""
