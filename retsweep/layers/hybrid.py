@@ -83,6 +83,13 @@ class HybridSpec(LayerSpec):
         self.attention.check(Shape(k * shape.head_dim, k))
         self.mixer.check(Shape(rest * shape.head_dim, rest))
 
+    def check_device(self, device: str, precision: str) -> None:
+        for part in (self.attention, self.mixer):
+            part.check_device(device, precision)
+
+    def portable(self) -> HybridSpec:
+        return dataclasses.replace(self, mixer=self.mixer.portable())
+
     def training_form(self, tokens: int) -> Form:
         return self.mixer.training_form(tokens)
 

@@ -30,6 +30,7 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retsweep.layers import kernels
 from retsweep.layers.constants import Constants, Rows
 from retsweep.layers.decays import Decay, decay_matrix, log_decays, row_sum, row_sums
 from retsweep.layers.initialise import Draw, normal
@@ -72,6 +73,9 @@ class MsrSpec(LayerSpec):
     start: Literal["fan_in", "inverse_hidden"] = "fan_in"
     form: Literal["by_length", "parallel", "chunkwise"] = "by_length"
     chunk: PositiveInt = 64
+    kernel: Literal["torch", "fla"] = "torch"
+    """What computes training steps: ours, or Triton's (``kernels.py``). All else, evaluation and decoding
+    among it, is always ours."""
 
     def columns(self) -> dict[str, Any]:
         return {
@@ -82,6 +86,7 @@ class MsrSpec(LayerSpec):
             "scale_scores": self.scale_scores,
             "value_expansion": self.value_expansion,
             "form": self.form,
+            "kernel": self.kernel,
         }
 
     @property
@@ -97,6 +102,20 @@ class MsrSpec(LayerSpec):
                 "accepted: none, rotary, xpos"
             )
         check_position(self.kind, self.position, shape.head_dim)
+        if self.kernel == "fla":
+            if self.position == "xpos":
+                raise SpecError(
+                    "layer.msr.kernel=fla has one decay a head, and layer.msr.position=xpos one a channel; "
+                    "accepted: none, rotary"
+                )
+            kernels.check_chunk(self.chunk)
+
+    def check_device(self, device: str, precision: str) -> None:
+        if self.kernel == "fla":
+            kernels.check_device(device, precision)
+
+    def portable(self) -> MsrSpec:
+        return dataclasses.replace(self, kernel="torch")
 
     def training_form(self, tokens: int) -> Form:
         by_length = "parallel" if tokens < CHUNKWISE_FROM else "chunkwise"
@@ -196,6 +215,7 @@ class Retention(Mixer):
         self.positions = Positions(spec.position, heads.head_dim)
         self._decay = Constants(self._scaled_decays)
         self._powers = Constants(self._lambda_powers)
+        self._logs = Constants(self._log_gamma)
         self._rows = Rows(lambda length: row_sums(self._log_gamma(), length).rsqrt())
         self._row = Constants(lambda n: row_sum(self._log_gamma(), n).rsqrt()[:, None, None])  # (h, 1, 1)
 
@@ -209,6 +229,8 @@ class Retention(Mixer):
 
     def forward(self, x: Tensor) -> Tensor:
         form = self.spec.training_form(x.shape[1])
+        if self.training and self.spec.kernel == "fla":
+            return self._fused(x, form)
         return self.chunkwise(x, form.chunk)[0] if isinstance(form, Chunkwise) else self.parallel(x)
 
     def parallel(self, x: Tensor) -> Tensor:
@@ -312,6 +334,12 @@ class Retention(Mixer):
             memory = memory * across + addition
         read = (q * since) @ torch.stack(before, dim=2)
         return (inner + read).flatten(2, 3), memory
+
+    def _fused(self, x: Tensor, form: Form) -> Tensor:
+        """``forward`` by kernels of the extra ``fla``."""
+        q, k, v, g = self._project(x, start=0)
+        o = kernels.retain(q, k, v, self._logs(like=q), self.divisor, form)
+        return self._close(self._normalise_rows(o, 0), g)
 
     def _normalise_rows(self, o: Tensor, start: int) -> Tensor:
         """Divides row n by sqrt(sum_{m<=n} gamma^(n-m)), if asked. o: (batch, h, time, dv)."""

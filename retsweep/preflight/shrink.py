@@ -24,7 +24,7 @@ MOVED = 0.1
 
 def shrunken(spec: RunSpec) -> RunSpec:
     """The copy. ``scale.context`` stays: nothing is allocated by it. Its layers keep the form in which
-    they train at that length, however few tokens the copy reads."""
+    they train at that length, however few tokens the copy reads, but no kernel of a GPU's."""
     heads = spec.scale.heads
     refused: SpecError | None = None
     for head_dim in _head_dims(spec):
@@ -35,7 +35,7 @@ def shrunken(spec: RunSpec) -> RunSpec:
             return dataclasses.replace(
                 spec,
                 scale=width,
-                layers=spec.trained_layers,
+                layers=tuple(layer.portable() for layer in spec.trained_layers),
                 model=dataclasses.replace(spec.model, dropout=0.0),
             )
         except SpecError as error:  # a layer that cannot have this shape

@@ -118,6 +118,15 @@ class LayerSpec:
     def check(self, shape: Shape) -> None:
         """Raises SpecError, in one line, if the layer cannot have this shape."""
 
+    def check_device(self, device: str, precision: str) -> None:
+        """Raises SpecError, in one line, if the layer cannot be trained on ``device`` ("cpu", "cuda",
+        "cuda:0") in ``precision``."""
+
+    def portable(self) -> LayerSpec:
+        """The same layer computed by plain torch, as any device can: itself unless training steps have
+        kernels of their own."""
+        return self
+
     def training_form(self, tokens: int) -> Form:
         """The form in which the built mixer's ``forward`` computes ``tokens`` tokens."""
         return Parallel(tokens)

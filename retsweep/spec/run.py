@@ -68,11 +68,21 @@ class RunSpec:
     def settled_layers(self) -> tuple[LayerSpec, ...]:
         """``trained_layers`` where the task trains. Elsewhere, as in counts and in decoding, the form in
         which they train can change nothing that is found: those of one token, for which nothing is
-        chosen by length."""
-        return self.trained_layers if self.task.trains else self.layers_at(1)
+        chosen by length, without kernels of training steps."""
+        return (
+            self.trained_layers
+            if self.task.trains
+            else tuple(layer.portable() for layer in self.layers_at(1))
+        )
 
     def layers_at(self, tokens: int) -> tuple[LayerSpec, ...]:
         return tuple(layer.resolved(tokens) for layer in self.layers)
+
+    def check_device(self, device: str) -> None:
+        """Raises SpecError if ``device`` ("cpu", "cuda", "cuda:0") cannot compute what the task does."""
+        self.protocol.check_device(device)
+        for layer in dict.fromkeys(self.layers) if self.task.trains else ():
+            layer.check_device(device, self.protocol.precision)
 
     @property
     def leaky(self) -> bool:

@@ -161,7 +161,7 @@ def _check_places(wanted: Wanted) -> None:
     device = places(wanted.settings).device
     for run in wanted.runs:
         if run.spec.task.computes:
-            run.spec.protocol.check_device(device)
+            run.spec.check_device(device)
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):
         check_folder(written)

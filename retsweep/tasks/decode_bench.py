@@ -94,7 +94,7 @@ class DecodeBench:
                 "task=decode_bench measures incremental forms, and a mask that leaks has none; accepted: "
                 "layer.attention.mask=causal"
             )
-        spec.protocol.check_device(workspace.device)
+        spec.check_device(workspace.device)
         import torch
 
         from retsweep.costs import bytes_decode

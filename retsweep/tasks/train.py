@@ -48,7 +48,7 @@ class Train:
         from retsweep.data.batches import TrainBatches
         from retsweep.data.prepare import prepare, require_chunk
 
-        spec.protocol.check_device(workspace.device)
+        spec.check_device(workspace.device)
         warn_of_defects(spec)
         corpus = prepare(spec.corpus, spec.tokenizer, spec.scale.vocabulary, workspace.cache)
         if workspace.data_hash not in (None, corpus.data_hash):

@@ -62,7 +62,7 @@ class TrainBench:
         """
         from retsweep.train.utilisation import gemm_flops_per_second
 
-        spec.protocol.check_device(workspace.device)
+        spec.check_device(workspace.device)
         rate = gemm_flops_per_second(workspace.device, spec.protocol.precision)
         return {"gemm_flops_per_second": rate, **_Bench(self, spec, workspace, rate).columns()}
 
