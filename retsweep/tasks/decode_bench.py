@@ -97,12 +97,13 @@ class DecodeBench:
         spec.check_device(workspace.device)
         import torch
 
-        from retsweep.costs import bytes_decode
+        from retsweep.costs import bytes_decode, macs_decode
 
         place = torch.device(workspace.device)
         cells = [(n, b) for n in sorted(set(self.contexts)) for b in sorted(set(self.batches))]
         known = {**dtypes(spec), "decode_threads": torch.get_num_threads() if place.type == "cpu" else None}
         known |= {f"bytes_decode_{n}_b{b}": bytes_decode(spec, n, b) for n, b in cells}
+        known |= {f"macs_decode_{n}": macs_decode(spec, n) for n, _ in cells}
         try:
             model = self.model(spec, place)
         except DoesNotFit as error:

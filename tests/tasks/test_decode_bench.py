@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from retsweep.costs import bytes_decode, parameters, state_bytes
+from retsweep.costs import bytes_decode, macs_decode, parameters, state_bytes
 from retsweep.decode import Decoder
 from retsweep.layers.attention import AttentionCache
 from retsweep.layers.msr import RetentionState
@@ -54,6 +54,7 @@ def test_the_row_has_its_columns_and_the_bytes_of_the_census(bench, layout, devi
     assert set(row) == {
         *(f"{name}_{n}_b{b}" for name in ("bytes_decode", *MEASURED) for n, b in cells),
         *(f"prefill_tokens_per_second_{n}" for n in (5, 9)),
+        *(f"macs_decode_{n}" for n in (5, 9)),
         "decode_weight_dtype",
         "decode_cache_dtype",
         "decode_state_dtype",
@@ -61,6 +62,7 @@ def test_the_row_has_its_columns_and_the_bytes_of_the_census(bench, layout, devi
         "decode_skipped",
     }
     for n, b in cells:
+        assert row[f"macs_decode_{n}"] == macs_decode(spec, n)
         assert row[f"bytes_decode_{n}_b{b}"] == bytes_decode(spec, n, b)
         assert row[f"decode_state_bytes_{n}_b{b}"] == b * state_bytes(spec, n)
         assert 0 < row[f"decode_latency_ms_{n}_b{b}"] <= row[f"decode_latency_p95_ms_{n}_b{b}"]
