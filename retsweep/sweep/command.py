@@ -16,6 +16,8 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
+from retsweep.spec.secret import hidden
+from retsweep.spec.trust import is_allowance
 from retsweep.sweep import dashboard, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
@@ -213,15 +215,15 @@ def read(arguments: Sequence[str]) -> Any:
     """The composed config of a command line. Raises SpecError."""
     file = _file(arguments)
     if file is not None:
-        return from_file(file, tuple(arguments[1:]))
-    return compose(arguments)
+        return from_file(file, tuple(_overrides(arguments)))
+    return compose(_overrides(arguments))
 
 
 def config(arguments: Sequence[str]) -> str:
     """``--cfg``: what the command line composes to, as YAML. Raises SpecError if it cannot run."""
     composed = read(arguments)
     asked(composed, arguments)
-    return as_yaml(composed)
+    return hidden(as_yaml(composed))
 
 
 def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
@@ -320,4 +322,5 @@ def _file(arguments: Sequence[str]) -> Path | None:
 
 
 def _overrides(arguments: Sequence[str]) -> list[str]:
-    return list(arguments[1:] if _file(arguments) is not None else arguments)
+    words = arguments[1:] if _file(arguments) is not None else arguments
+    return [word for word in words if not is_allowance(word)]  # which is obeyed already: __main__

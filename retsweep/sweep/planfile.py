@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +19,7 @@ from filelock import FileLock
 
 from retsweep.spec import SpecError
 from retsweep.spec.identity import variant_hash
+from retsweep.spec.secret import hidden
 from retsweep.sweep.files import write_whole
 from retsweep.sweep.plan import Planned
 
@@ -66,9 +66,8 @@ def members(planned: Iterable[Planned]) -> list[dict[str, Any]]:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line, for somebody else: without a password in a storage URL."""
-    shown = [re.sub(r"://[^@/]*@", "://...@", argument) for argument in arguments]
-    return shlex.join(["python", "-m", "retsweep", *shown])
+    """The command line, for somebody else: without a password or a key."""
+    return shlex.join(["python", "-m", "retsweep", *map(hidden, arguments)])
 
 
 def read(folder: Path) -> dict[str, Any]:
