@@ -34,7 +34,7 @@ def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
         return kept
     columns = preflight(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    write_checked(path, {"key": key, "columns": columns})
+    write_checked(path, {"key": key, "columns": [list(pair) for pair in columns.items()]})  # in their order
     return columns
 
 
@@ -62,8 +62,10 @@ def _kept(path: Path, key: str) -> dict[str, Any] | None:
         return None
     try:
         content = read_checked(path)
-        found = content["columns"] if content["key"] == key else None
-    except (DamagedCacheError, KeyError) as error:
+        if content["key"] != key:
+            raise DamagedCacheError(f"it was written as {content['key']}")
+        found = dict(content["columns"])
+    except (DamagedCacheError, KeyError, TypeError, ValueError) as error:
         log.warning("%s is damaged (%s): the check is made again", path, error)
         return None
-    return found if isinstance(found, dict) and found.get("preflight") == "ok" else None
+    return found if found.get("preflight") == "ok" else None

@@ -99,7 +99,7 @@ def _check_named(spec: RunSpec) -> None:
     except NotImplementedError as error:
         kind = type(spec.corpus)
         raise SpecError(
-            f"corpus._target_={kind.__module__}.{kind.__qualname__} is no corpus, but what corpora have in common; "
+            f"corpus._target_={kind.__module__}.{kind.__qualname__} is what corpora have in common; "
             "accepted: a class such as those in conf/corpus"
         ) from error
 

@@ -18,8 +18,9 @@ from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
 from retsweep.spec.secret import hidden
 from retsweep.spec.trust import is_allowance
-from retsweep.sweep import dashboard, generate, planfile, tune
+from retsweep.sweep import dashboard, export, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
+from retsweep.sweep.files import check_inside
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
     StorageLost,
@@ -46,6 +47,9 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     wanted = asked(read(arguments), arguments)
     if generate.is_asked(wanted):
         generate.generate(wanted, arguments, _file(arguments))
+        return EXIT_OK
+    if export.is_asked(wanted):
+        export.export(wanted, arguments, _file(arguments))
         return EXIT_OK
     console = Console(highlight=False, soft_wrap=True)
     tuned, since = EXIT_OK, began
@@ -165,6 +169,7 @@ def _check_places(wanted: Wanted) -> None:
         if run.spec.task.computes:
             run.spec.check_device(device)
     folder = _folder(wanted)
+    check_inside(Path(wanted.settings.runs), folder)
     for written in (folder, folder / "trials"):
         check_folder(written)
     planfile.read(folder)
@@ -230,6 +235,7 @@ def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     """The runs that a composed command line asks for. Raises SpecError if they cannot be."""
     wanted = wanted_from(composed, _overrides(arguments))
     generate.check(wanted)
+    export.check(wanted)
     tune.check(wanted)
     return wanted
 

@@ -132,7 +132,8 @@ def answering(url: str) -> Iterator[None]:
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
         reason = hidden(_reason(error.__cause__ or error), [url])
         raise StorageLost(
-            f"storage {shown(sqlalchemy.make_url(url))} failed, workers are stopped: {reason}; the same command goes on"
+            f"storage {shown(sqlalchemy.make_url(url))} failed, workers are stopped: {reason}; "
+            "the same command goes on"
         ) from error
 
 
@@ -185,8 +186,16 @@ def _check_file(database: Path) -> None:
             # SQLite begins even in a file that cannot be written, until something is.
             connection.execute("PRAGMA user_version = 0")
             connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != ("ok",):
+            raise sqlite3.DatabaseError(" ".join(str(said[0]).split()) if said else "no answer")
+    except sqlite3.OperationalError as error:  # locked, not to be opened: it may be sound
         raise SpecError(f"storage {database} cannot be used: {error}; storage=URL names another") from error
+    except sqlite3.Error as error:
+        raise SpecError(
+            f"storage {database} cannot be used: {error}; storage=URL names another; or move it away, and "
+            "the same command makes a new one (finished trainings are not repeated: their checkpoints are read)"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

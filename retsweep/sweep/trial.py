@@ -14,7 +14,7 @@ from typing import Any
 from retsweep.spec.configs import as_yaml
 from retsweep.spec.secret import hidden
 from retsweep.sweep.dashboard import grouping
-from retsweep.sweep.files import plain, write_row, write_whole
+from retsweep.sweep.files import plain, sealed, write_row, write_whole
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
@@ -90,7 +90,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
         except InterruptedRun:
             study.release(entry.trial)
             return
-        row["trial_seconds"] = time.monotonic() - began
+        row = sealed({**row, "trial_seconds": time.monotonic() - began})
         if failure is None:
             study.complete(entry.trial, row)
             for name in ("error.txt", *SPARES, *(CHECKPOINTS if job.keep == "rows" else ())):

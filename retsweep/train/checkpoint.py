@@ -127,9 +127,8 @@ def load_best(folder: Path, step: int, valid_loss: float) -> tuple[Path, dict[st
         except BrokenCheckpoint as error:
             reasons.append(str(error))
             continue
-        if (content["step"], content.get("valid_loss")) == (step, valid_loss) and content[
-            "weights"
-        ] is not None:
+        found = content["step"], content.get("valid_loss")
+        if found == (step, valid_loss) and content["weights"] is not None:
             return path, content
         reasons.append(f"{path}: not of step {step} of this run")
     raise BrokenCheckpoint(reasons[0])

@@ -52,11 +52,8 @@ def _lines_up_to(step: int, path: Path) -> list[str]:
     if damaged:
         places = ", ".join(map(str, damaged[:5]))
         warnings.warn(f"{path} is damaged in line {places}: its curve lacks what stood there", stacklevel=3)
-    return [
-        text.rstrip("\n")
-        for text, found in zip(texts, steps, strict=True)
-        if found is not None and found <= step
-    ]
+    known = zip(texts, steps, strict=True)
+    return [text.rstrip("\n") for text, found in known if found is not None and found <= step]
 
 
 def _step(text: str) -> int | None:
