@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.check import unsealed
 from analysis.rows import TableError
 
 PLAN = "plan.json"
@@ -40,7 +41,7 @@ def read_plan(study: Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        return _plan(json.loads(path.read_text(encoding="utf-8")))
+        return _plan(unsealed(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TableError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 

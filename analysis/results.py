@@ -22,6 +22,7 @@ from typing import Any
 
 from analysis import scrub, table
 from analysis.aggregate import has_ended
+from analysis.check import unsealed
 from analysis.curves import PUBLISHED_CURVES, Curve, csv_of_curves, read_metrics
 from analysis.plan import PLAN, Plan, read_plan
 from analysis.rows import PUBLISHED_ROWS, Row, TableError, csv_of, find_study, read_rows, write_atomically
@@ -213,7 +214,7 @@ def commands(lines: Iterable[str]) -> str:
 
 def _raw_plan(study: Path) -> dict[str, Any]:
     path = study / PLAN
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(unsealed(json.loads(path.read_text(encoding="utf-8")))) if path.is_file() else {}
 
 
 # ---- into place ------------------------------------------------------------------------------

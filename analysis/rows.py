@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.check import unsealed
+
 Row = dict[str, Any]
 RUNS = Path("runs")
 PUBLISHED_ROWS = "rows.csv"
@@ -83,8 +85,8 @@ def read_rows(study: Path) -> list[Row]:
 
 def _read(path: Path) -> Row:
     try:
-        row = json.loads(path.read_text())
-    except ValueError as error:
+        row = unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise TableError(f"{path} is damaged ({error}); delete it and run the sweep again") from error
     return _checked(row, f"{path}", "delete it and run the sweep again")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 
 from retsweep import __version__
 
-EXIT_BAD, EXIT_INTERRUPTED = 2, 130
+EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED = 1, 2, 130
 
 USAGE = """\
 usage: python -m retsweep [+sweep=NAME] [GROUP=CHOICE ...] [KEY=VALUE ...]
@@ -34,6 +35,7 @@ examples:
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
   workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate;
   of task=generate: prompt, or prompt_file for what has ? or , in it
+  allow=[PACKAGE] (or RETSWEEP_ALLOW): lets _target_ name classes of a package that you trust
 exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 not understood,
   130 Ctrl-C, 143 SIGTERM
 """
@@ -41,8 +43,12 @@ exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 n
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code; everything that a user got wrong is one line."""
+    from retsweep.spec.secret import hidden
+
     began = time.monotonic()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # libraries write down how the process was called
+        sys.argv[1:] = map(hidden, sys.argv[1:])
     flags = [word for word in words if word.startswith("-")]
     words = [word for word in words if not word.startswith("-")]
     for flag in flags:
@@ -60,20 +66,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], began: float, *, only_config: bool) -> int:
+    from retsweep.spec import trust
     from retsweep.spec.base import SpecError
+    from retsweep.spec.secret import hidden
 
     try:
-        from retsweep.sweep import command
+        with trust.allowing(words):
+            from retsweep.sweep import command
 
-        if only_config:
-            print(command.config(words), end="")
-            return 0
-        return command.run(words, began)
+            if only_config:
+                print(command.config(words), end="")
+                return 0
+            return command.run(words, began)
     except SpecError as error:
         return _complain(str(error))
     except KeyboardInterrupt:
         print("retsweep: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:  # a mistake of ours: all of it is told, but no password
+        print(hidden(traceback.format_exc(), words), end="", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def help_text() -> str:
@@ -90,7 +102,9 @@ def help_text() -> str:
 
 
 def _complain(text: str) -> int:
-    print(f"retsweep: {' '.join(text.split())}", file=sys.stderr)
+    from retsweep.spec.secret import hidden
+
+    print(f"retsweep: {' '.join(hidden(text).split())}", file=sys.stderr)
     return EXIT_BAD
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from retsweep.data.prepare import TokenisedCorpus, prepare
 from retsweep.data.pydocs import PyDocs
 from retsweep.data.tokenizers import Bpe
 
+# The classes that tests define are named in configs too, here and in processes that tests start.
+os.environ["RETSWEEP_ALLOW"] = "tests"
 # Alike on a machine that is slow and on one that is not: no deadline, and the same examples each time.
 settings.register_profile("retsweep", deadline=None, derandomize=True)
 settings.load_profile("retsweep")

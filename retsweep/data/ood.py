@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ FORMAT = 1
 HASH_LENGTH = 16
 TOKENS = "tokens.bin"
 FOLDER = "a folder of .txt files"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,14 @@ def tokenised(text: OodText, corpus: TokenisedCorpus, cache: Path, first: int | 
     folder = cache / "texts" / hashlib.sha256(content.encode()).hexdigest()[:HASH_LENGTH]
     known = corpus.splits["train"]
     try:
-        read_folder(folder)
+        if read_folder(folder).get("key", folder.name) != folder.name:
+            raise DamagedCacheError("it is of another text")
         tokens = np.fromfile(folder / TOKENS, dtype=known.tokens.dtype)
-    except (DamagedCacheError, OSError):
+    except (DamagedCacheError, OSError) as error:
+        if folder.exists():
+            log.warning("the cached text in %s is damaged (%s): it is encoded again", folder, error)
         tokens = corpus.encoder().encode(text.text).astype(known.tokens.dtype)
-        write_folder(folder, {TOKENS: tokens}, {})
+        write_folder(folder, {TOKENS: tokens}, {"key": folder.name})
     if len(tokens) < 2:
         raise SpecError(f"{text.file} has {len(tokens)} token; evaluate.ood.path needs files of two or more")
     return Split(tokens, known.byte_lengths).head(len(tokens) if first is None else first)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from retsweep.data.cache import (
     DamagedCacheError,
+    read_checked,
     read_folder,
     remove_scratch,
-    write_atomically,
+    write_checked,
     write_folder,
 )
 from retsweep.data.corpus import SPLITS, Corpus, content_hash, documents
@@ -144,8 +145,10 @@ def _remembered(
     if stamp is None:
         return None
     try:
-        key = json.loads(_stamp_file(cache, stamp).read_bytes())["key"]
-        return _open(corpus, tokenizer, _folder(cache, str(key)))
+        said = read_checked(_stamp_file(cache, stamp))
+        if said.get("stamp") != stamp:
+            return None  # another's, or of before it said so
+        return _open(corpus, tokenizer, _folder(cache, str(said["key"])))
     except (OSError, ValueError, KeyError, TypeError, DamagedCacheError):
         return None  # built from the text again, which tells if something was damaged
 
@@ -188,6 +191,7 @@ def _write(folder: Path, texts: Mapping[str, list[str]], text_hash: str, encoder
     files[BYTE_LENGTHS] = encoder.byte_lengths
     meta = {
         "format": FORMAT,
+        "key": folder.name,
         "data_hash": _digest([text_hash, encoder.content_hash]),
         "dtype": np.dtype(dtype).name,
         "vocabulary": encoder.size,
@@ -197,6 +201,8 @@ def _write(folder: Path, texts: Mapping[str, list[str]], text_hash: str, encoder
 
 def _open(corpus: Corpus, tokenizer: TokenizerSpec, folder: Path) -> TokenisedCorpus:
     meta = read_folder(folder)
+    if meta.get("key", folder.name) != folder.name:
+        raise DamagedCacheError(f"it was written as {meta['key']}")
     lengths = np.fromfile(folder / BYTE_LENGTHS, dtype=np.int64)
     splits = {
         split: Split(np.memmap(folder / f"{split}.bin", dtype=meta["dtype"], mode="r"), lengths)
@@ -216,7 +222,7 @@ def _remember(cache: Path, stamp: str | None, key: str) -> None:
     """Under the lock of ``key``."""
     if stamp is not None:
         remove_scratch(_stamp_file(cache, stamp))
-        write_atomically(_stamp_file(cache, stamp), json.dumps({"key": key}).encode())
+        write_checked(_stamp_file(cache, stamp), {"key": key, "stamp": stamp})
 
 
 @contextlib.contextmanager

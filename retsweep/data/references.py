@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from retsweep.data import ngrams
 from retsweep.data.cache import DamagedCacheError, read_checked, write_checked
 from retsweep.data.prepare import TokenisedCorpus
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,19 @@ def reference_perplexities(corpus: TokenisedCorpus, end: int, vocabulary: int) -
         if found is None:
             found = _count(corpus, end, vocabulary)
             with contextlib.suppress(OSError):
-                write_checked(path, {"unigram": found.unigram, "bigram": found.bigram})
+                write_checked(path, {"name": path.name, "unigram": found.unigram, "bigram": found.bigram})
     return found
 
 
 def _read(path: Path) -> References | None:
     try:
         content = read_checked(path)
+        if content.get("name", path.name) != path.name:
+            raise DamagedCacheError(f"it was written as {content['name']}")
         return References(float(content["unigram"]), float(content["bigram"]))
-    except (DamagedCacheError, KeyError):
+    except (DamagedCacheError, KeyError, TypeError, ValueError) as error:
+        if path.exists():
+            log.warning("%s is damaged (%s): it is counted again", path, error)
         return None
 
 

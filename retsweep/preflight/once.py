@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
+import logging
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import retsweep
+from retsweep.data.cache import DamagedCacheError, read_checked, write_checked
 from retsweep.preflight import preflight
 from retsweep.spec.identity import variant_hash
 from retsweep.spec.run import RunSpec
-from retsweep.train.atomic import write_atomically
+
+log = logging.getLogger(__name__)
 
 
 def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
@@ -27,13 +29,12 @@ def once(spec: RunSpec, folder: Path, key: str) -> dict[str, Any]:
     check. Only what passes is kept. Raises PreflightError.
     """
     path = folder / f"{key}.json"
-    kept = _kept(path)
+    kept = _kept(path, key)
     if kept is not None:
         return kept
     columns = preflight(spec)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(columns, indent=1, allow_nan=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_checked(path, {"key": key, "columns": [list(pair) for pair in columns.items()]})  # in their order
     return columns
 
 
@@ -55,10 +56,16 @@ def code_identity() -> str:
     return digest.hexdigest()[:12]
 
 
-def _kept(path: Path) -> dict[str, Any] | None:
-    """What the file holds; None if there is none, or it is damaged: then the check is cheap."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+def _kept(path: Path, key: str) -> dict[str, Any] | None:
+    """What the file holds for ``key``; None if there is none, or it is damaged: then the check is cheap."""
+    if not path.exists():
         return None
-    return found if isinstance(found, dict) and found.get("preflight") == "ok" else None
+    try:
+        content = read_checked(path)
+        if content["key"] != key:
+            raise DamagedCacheError(f"it was written as {content['key']}")
+        found = dict(content["columns"])
+    except (DamagedCacheError, KeyError, TypeError, ValueError) as error:
+        log.warning("%s is damaged (%s): the check is made again", path, error)
+        return None
+    return found if found.get("preflight") == "ok" else None

@@ -8,7 +8,11 @@ from pathlib import Path
 
 from retsweep.spec.base import SpecError
 from retsweep.spec.run import RunSpec
+from retsweep.spec.secret import hidden
 from retsweep.spec.settings import Settings
+
+#: Letters of an override that a message repeats.
+LONGEST = 200
 
 
 def conf_folder() -> Path:
@@ -44,7 +48,6 @@ def compose(overrides: Sequence[str] = ()):  # type: ignore[no-untyped-def]  # a
     """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
 
     for item in overrides:
         _check_grammar(item)
@@ -53,26 +56,25 @@ def compose(overrides: Sequence[str] = ()):  # type: ignore[no-untyped-def]  # a
     try:
         with hydra.initialize_config_dir(str(conf_folder()), version_base="1.3"):
             return hydra.compose("config", [every_layer, *overrides])
-    except HydraException as error:
+    except Exception as error:  # Hydra's own, and what YAML, OmegaConf and Python's int() raise below it
         raise SpecError(_explain(str(error), list(overrides))) from error
 
 
 def _check_grammar(item: str) -> None:
     """Raises SpecError unless ``item`` is one key=value without a list of choices."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     prompt = " or a file: prompt_file=FILE" if item.startswith("prompt=") else ""
     try:
         parsed = OverridesParser.create().parse_override(item)
-    except HydraException as error:
+    except Exception as error:  # its grammar's, and int()'s for thousands of digits
         raise SpecError(
-            f"{item!r} is not key=value in Hydra's grammar; values with commas, question marks or "
-            f"equals signs want quotes: {item.partition('=')[0]}='\"...\"'{prompt}"
+            f"{hidden(item)[:LONGEST]!r} is not key=value in Hydra's grammar; values with commas, question "
+            f"marks or equals signs want quotes: {item.partition('=')[0]}='\"...\"'{prompt}"
         ) from error
     if parsed.is_sweep_override():
         raise SpecError(
-            f"{item!r} gives several values to one run; "
+            f"{hidden(item)!r} gives several values to one run; "
             + (
                 f"a comma wants quotes: prompt='\"...\"'{prompt}"
                 if prompt

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from retsweep.spec.base import SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.load import LATER_SECTIONS, RUN_SECTIONS
+
+#: What a trial's config.yaml never reaches: bytes, and sections within sections.
+LARGEST, DEEPEST = 1 << 20, 32
+#: What the command line alone may set: where a command writes, what it reads, whom it tells.
+OF_THE_USER = ("runs", "cache", "storage", "checkpoint", "launcher", "tracker", "prompt_file")
 
 
 def set_values(config: DictConfig, values: Mapping[str, Any]) -> None:
@@ -49,11 +55,9 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
     task = [override for override in overrides if override.startswith("task=")]
     config = compose(task)
     try:
-        file = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path} cannot be read: {error.strerror or error}") from error  # type: ignore[union-attr]
-    except Exception as error:
-        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        file = OmegaConf.create(_yaml(path))
+    except OmegaConfBaseException as error:
+        raise SpecError(f"{path} is no config: {' '.join(str(error).split())}") from error
     if not isinstance(file, DictConfig):
         raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
     OmegaConf.set_struct(config, False)
@@ -69,6 +73,46 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
         return OmegaConf.merge(config, OmegaConf.from_dotlist(values))  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise SpecError(str(error).splitlines()[0]) from error
+
+
+def _yaml(path: Path) -> str:
+    """The text of a YAML file that is as plain as a trial's config.yaml: no aliases, which a few lines can
+    multiply to more than any memory holds, and neither large nor deep. Raises SpecError."""
+    try:
+        data = path.read_bytes()
+        if len(data) > LARGEST:
+            raise SpecError(
+                f"{path} has {len(data)} bytes; accepted: a trial's config.yaml, {LARGEST} at most"
+            )
+        text, depth = data.decode("utf-8"), 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > DEEPEST:
+                raise SpecError(
+                    f"{path} has aliases, or is nested deeper than {DEEPEST}; accepted: plain YAML"
+                )
+    except (OSError, ValueError) as error:
+        if isinstance(error, SpecError):
+            raise
+        raise SpecError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise SpecError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    return text
+
+
+def check_settings(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Raises SpecError if a file of a group (a sweep from elsewhere) says where things are written, or
+    whom they are told: that is the command line's, and conf/config.yaml's."""
+    own = [item for item in overrides if item.lstrip("+~").partition("=")[0].partition(".")[0] in OF_THE_USER]
+    usual, found = (OmegaConf.to_container(one, resolve=False) for one in (compose(own), config))
+    assert isinstance(usual, dict)
+    assert isinstance(found, dict)
+    for key in OF_THE_USER:
+        if found.get(key) != usual.get(key):
+            raise SpecError(
+                f"{key}={found.get(key)!r} stands in a file of a config group, where it is not accepted; "
+                f"accepted: {key}=... on the command line"
+            )
 
 
 def as_yaml(tree: Any) -> str:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from pydantic.dataclasses import is_pydantic_dataclass
 
+from retsweep.spec import interpolations, trust
 from retsweep.spec.base import SpecError
 from retsweep.spec.evaluate import Evaluate
 from retsweep.spec.layer import LayerSpec
@@ -43,6 +45,15 @@ LATER_SECTIONS = ("evaluate",)
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
 #: ``budget`` is what a scale suggests to a protocol (by interpolation); ``sweep`` lists variants.
 OTHERS = ("budget", "sweep")
+#: What the class of a section must have: any class of retsweep would do else, and fail later.
+NEEDED = {
+    "layout": ("kind",),
+    "layer": ("kind",),
+    "corpus": ("label", "stamp", "dataset"),
+    "tokenizer": ("name", "check", "stamp", "make"),
+    "task": ("name", "reads_data", "trains", "computes"),
+    "tracker": ("resolve", "open"),
+}
 
 
 def load(config: DictConfig) -> tuple[RunSpec, Settings]:
@@ -53,6 +64,7 @@ def load(config: DictConfig) -> tuple[RunSpec, Settings]:
 def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
     """:func:`load` for what :func:`resolve` gave."""
     known = set(RUN_SECTIONS) | set(SETTINGS) | set(OTHERS)
+    trust.check_text(tree)
     for key in tree:
         if key not in known:
             raise SpecError(f"unknown key {key!r}; accepted: {', '.join(sorted(known))}")
@@ -76,11 +88,28 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
         seed=_seed(tree["seed"]),
     )
     settings = {key: tree[key] for key in SETTINGS if key in tree}
+    _check_named(spec)
     return spec, construct(Settings, settings, "")
 
 
-def _layers(tree: Mapping[str, Any]) -> dict[str, LayerSpec]:
+def _check_named(spec: RunSpec) -> None:
+    """Raises SpecError if the class of the corpus is only a base of corpora."""
+    try:
+        str(spec.corpus.label)
+    except NotImplementedError as error:
+        kind = type(spec.corpus)
+        raise SpecError(
+            f"corpus._target_={kind.__module__}.{kind.__qualname__} is what corpora have in common; "
+            "accepted: a class such as those in conf/corpus"
+        ) from error
+
+
+def _layers(tree: Any) -> dict[str, LayerSpec]:
     """Layers that hold others come last: a mistake is told where it was made, not where it is used."""
+    for name, body in tree.items() if isinstance(tree, Mapping) else [("", tree)]:
+        if not isinstance(body, Mapping):
+            where = f"layer.{name}" if name else "layer"
+            raise SpecError(f"{where}={body!r} is not a section; accepted: a mapping of keys to values")
     inner_first = sorted(
         tree.items(), key=lambda item: any(isinstance(value, Mapping) for value in item[1].values())
     )
@@ -106,6 +135,7 @@ def construct(kind: type[Kind], body: Any, path: str) -> Kind:
     body = _plain(body, path)
     if not isinstance(body, Mapping):
         if isinstance(body, kind) and hasattr(body, "__dataclass_fields__"):
+            _check_kind(body, path)
             return body  # it carried a _target_ of its own
         raise SpecError(f"{path}={body!r} is not a section; accepted: a mapping of keys to values")
     return _make(kind, body, path)
@@ -121,13 +151,27 @@ def _plain(value: Any, path: str) -> Any:
     return value
 
 
+def _check_kind(made: Any, path: str) -> None:
+    """Raises SpecError unless ``made`` can serve as the section under ``path``."""
+    section = path.partition(".")[0]
+    here = {*dir(type(made)), *type(made).__dataclass_fields__}
+    missing = [name for name in NEEDED.get(section, ()) if name not in here]
+    if missing:
+        said = f"{type(made).__module__}.{type(made).__qualname__}"
+        raise SpecError(
+            f"{path}._target_={said} is no {section} (it has no {', '.join(missing)}); "
+            f"accepted: a class such as those in conf/{section}"
+        )
+
+
 def _locate(target: Any, path: str) -> type[Any]:
-    module, _, name = str(target).rpartition(".")
+    module, name = trust.check_target(target, path)
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SpecError(f"{path}._target_={target} cannot be found: {error}") from error
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    except Exception as error:  # whatever the modules of a package raise when they are imported
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise SpecError(f"{path}._target_={target} cannot be found: {said}") from error
+    if not (isinstance(found, type) and is_pydantic_dataclass(found)):
         raise SpecError(f"{path}._target_={target} is no spec; accepted: a class made with @spec")
     return found
 
@@ -175,7 +219,9 @@ def _one_line(error: ValidationError, path: str) -> str:
 
 def resolve(config: DictConfig) -> dict[str, Any]:
     """``config`` as plain data, interpolations filled in. Raises SpecError."""
-    names = list(config.get("layer", {}))
+    interpolations.check(OmegaConf.to_container(config, resolve=False))
+    layer = config.get("layer", {})
+    names = list(map(str, layer)) if isinstance(layer, DictConfig) else []
     mixer = OmegaConf.select(config, "layout.mixer", default=None)
     if mixer is not None and names:  # before interpolations that go through it fail less clearly
         pick(dict.fromkeys(names), str(mixer))  # type: ignore[arg-type]

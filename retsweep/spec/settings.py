@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from retsweep.spec.base import SpecError, spec
+from retsweep.spec.trust import check_name
 
 
 @spec
@@ -73,7 +74,7 @@ class Settings:
     tune: Tune = dataclasses.field(default_factory=Tune)
 
     def __post_init__(self) -> None:
-        if self.study is not None and (not self.study or set(self.study) & set("/\\ ")):
-            raise SpecError(f"study={self.study!r} is a folder name: no slashes or spaces")
+        if self.study is not None:
+            check_name(self.study, "study")
         if self.prompt is not None and self.prompt_file is not None:
             raise SpecError("prompt and prompt_file are two prompts; accepted: one of them")

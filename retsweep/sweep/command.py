@@ -16,8 +16,11 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import dashboard, generate, planfile, tune
+from retsweep.spec.secret import hidden
+from retsweep.spec.trust import is_allowance
+from retsweep.sweep import dashboard, export, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
+from retsweep.sweep.files import check_inside
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
     StorageLost,
@@ -44,6 +47,9 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     wanted = asked(read(arguments), arguments)
     if generate.is_asked(wanted):
         generate.generate(wanted, arguments, _file(arguments))
+        return EXIT_OK
+    if export.is_asked(wanted):
+        export.export(wanted, arguments, _file(arguments))
         return EXIT_OK
     console = Console(highlight=False, soft_wrap=True)
     tuned, since = EXIT_OK, began
@@ -163,6 +169,7 @@ def _check_places(wanted: Wanted) -> None:
         if run.spec.task.computes:
             run.spec.check_device(device)
     folder = _folder(wanted)
+    check_inside(Path(wanted.settings.runs), folder)
     for written in (folder, folder / "trials"):
         check_folder(written)
     planfile.read(folder)
@@ -213,21 +220,22 @@ def read(arguments: Sequence[str]) -> Any:
     """The composed config of a command line. Raises SpecError."""
     file = _file(arguments)
     if file is not None:
-        return from_file(file, tuple(arguments[1:]))
-    return compose(arguments)
+        return from_file(file, tuple(_overrides(arguments)))
+    return compose(_overrides(arguments))
 
 
 def config(arguments: Sequence[str]) -> str:
     """``--cfg``: what the command line composes to, as YAML. Raises SpecError if it cannot run."""
     composed = read(arguments)
     asked(composed, arguments)
-    return as_yaml(composed)
+    return hidden(as_yaml(composed))
 
 
 def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     """The runs that a composed command line asks for. Raises SpecError if they cannot be."""
     wanted = wanted_from(composed, _overrides(arguments))
     generate.check(wanted)
+    export.check(wanted)
     tune.check(wanted)
     return wanted
 
@@ -320,4 +328,5 @@ def _file(arguments: Sequence[str]) -> Path | None:
 
 
 def _overrides(arguments: Sequence[str]) -> list[str]:
-    return list(arguments[1:] if _file(arguments) is not None else arguments)
+    words = arguments[1:] if _file(arguments) is not None else arguments
+    return [word for word in words if not is_allowance(word)]  # which is obeyed already: __main__

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retsweep.spec import SpecError
 from retsweep.train.atomic import write_atomically
+
+#: The checksum's place among the columns of a row, and the keys of plan.json.
+CHECK = "check"
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -30,6 +35,34 @@ def holds_row(folder: Path, row: Mapping[str, Any]) -> bool:
         return (folder / "row.json").read_text(encoding="utf-8") == _row_text(row)
     except (FileNotFoundError, UnicodeDecodeError):
         return False
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` (plain data) with a checksum of the rest of it: a flipped bit within a number is a number
+    like any other."""
+    rest = {key: value for key, value in content.items() if key != CHECK}
+    return {**rest, CHECK: zlib.crc32(json.dumps(rest, sort_keys=True).encode())}
+
+
+def intact(content: Any) -> bool:
+    """Whether ``content`` is what was :func:`sealed`; what is older than seals counts as that."""
+    return isinstance(content, dict) and (CHECK not in content or sealed(content)[CHECK] == content[CHECK])
+
+
+def check_inside(runs: Path, folder: Path) -> None:
+    """Raises SpecError if a link in a study's ``folder`` leads out of ``runs``: what is written there would
+    be written elsewhere. (``runs`` itself may be a link: the user named it.)"""
+    within = runs.resolve()
+    for path in (folder, *_entries(folder), *_entries(folder / "trials"), *_entries(folder / "preflight")):
+        if path.is_symlink() and not path.resolve().is_relative_to(within):
+            raise SpecError(
+                f"{path} leads out of {runs}, to {path.resolve()}; accepted: no such links; "
+                "runs=FOLDER names another place"
+            )
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _row_text(row: Mapping[str, Any]) -> str:

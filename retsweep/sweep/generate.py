@@ -15,6 +15,7 @@ from retsweep.sweep.plan import Planned, cache_folder, identify
 from retsweep.sweep.variants import Wanted
 from retsweep.sweep.workers import places
 from retsweep.tasks.base import Workspace
+from retsweep.tasks.export import Export
 from retsweep.tasks.generate import Generate
 from retsweep.tasks.train import Train
 
@@ -55,7 +56,7 @@ def generate(wanted: Wanted, arguments: Sequence[str], file: Path | None = None)
     cache = cache_folder(settings.cache)
     spec = dataclasses.replace(run.spec, task=Train())
     ((spec_hash, planned),) = identify([dataclasses.replace(run, spec=spec)], cache).items()
-    folder = _trained(planned, spec_hash, task, settings, _training(arguments), file)
+    folder = trained(planned, spec_hash, task, settings, training(arguments), file)
     workspace = Workspace(folder, places(settings).device, cache)
     pieces = task.text(planned.spec, workspace, prompt)
     print(f"retsweep: {run.label}, {folder / task.file}", file=sys.stderr, flush=True)
@@ -78,10 +79,10 @@ def _prompt(settings: Settings) -> str:
     return settings.prompt
 
 
-def _trained(
+def trained(
     planned: Planned,
     spec_hash: str,
-    task: Generate,
+    task: Generate | Export,
     settings: Settings,
     training: str,
     file: Path | None,
@@ -108,7 +109,7 @@ def _trained(
     raise SpecError(f"{folder} has no checkpoint yet; to go on with its training: {training}")
 
 
-def _training(arguments: Sequence[str]) -> str:
+def training(arguments: Sequence[str]) -> str:
     """The command that trains what ``arguments`` would generate from."""
     own = ("task", "prompt", "prompt_file")
     keys = [word.lstrip("+~").partition("=")[0].partition(".")[0] for word in arguments]

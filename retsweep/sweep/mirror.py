@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retsweep.sweep.files import holds_row, write_row, write_whole
+from retsweep.sweep.files import holds_row, sealed, write_row, write_whole
 from retsweep.sweep.plan import Job
 from retsweep.sweep.study import Entry
 from retsweep.sweep.trial import STATUS_FAILED, frame
@@ -35,6 +35,6 @@ def _give_up(job: Job, spec_hash: str, entry: Entry) -> None:
     row = {**frame(job.runs[spec_hash], job.device), "status": STATUS_FAILED, "error": error}
     folder = job.trial_folder(spec_hash)
     folder.mkdir(parents=True, exist_ok=True)
-    write_row(folder, row)
+    write_row(folder, sealed(row))
     hint = f"What it said before, if anything: {job.folder}/worker-*.log. Was it killed for want of memory?"
     write_whole(folder / "error.txt", f"{error}\n{hint}\n")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +19,8 @@ from filelock import FileLock
 
 from retsweep.spec import SpecError
 from retsweep.spec.identity import variant_hash
-from retsweep.sweep.files import write_whole
+from retsweep.spec.secret import hidden
+from retsweep.sweep.files import intact, sealed, write_whole
 from retsweep.sweep.plan import Planned
 
 NAME = "plan.json"
@@ -51,7 +51,7 @@ def note(folder: Path, sweep: str, arguments: Sequence[str], planned: Mapping[st
             "seeds": sorted({*before.get("seeds", ()), *(one.spec.seed for one in planned.values())}),
             "members": _each_once([*mine, *before.get("members", ())]),
         }
-        write_whole(path, json.dumps(content, indent=1) + "\n")
+        write_whole(path, json.dumps(sealed(content), indent=1) + "\n")
 
 
 def members(planned: Iterable[Planned]) -> list[dict[str, Any]]:
@@ -66,9 +66,8 @@ def members(planned: Iterable[Planned]) -> list[dict[str, Any]]:
 
 
 def command(arguments: Sequence[str]) -> str:
-    """The command line, for somebody else: without a password in a storage URL."""
-    shown = [re.sub(r"://[^@/]*@", "://...@", argument) for argument in arguments]
-    return shlex.join(["python", "-m", "retsweep", *shown])
+    """The command line, for somebody else: without a password or a key."""
+    return shlex.join(["python", "-m", "retsweep", *map(hidden, arguments)])
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -87,6 +86,8 @@ def read(folder: Path) -> dict[str, Any]:
     for key, kind in KINDS.items():
         if not isinstance(found.get(key, kind()), kind):
             raise SpecError(f"{path} is damaged: {key!r} is no {kind.__name__}; delete it to start a new one")
+    if not intact(found):
+        raise SpecError(f"{path} is damaged: its checksum is of something else; delete it to start a new one")
     return found
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import SpecError
+from retsweep.spec.secret import hidden
 
 if TYPE_CHECKING:
     import optuna
@@ -52,11 +53,12 @@ def storage_url(storage: str | None, folder: Path) -> str:
         url = sqlalchemy.make_url(storage)
         url.get_dialect()
     except sqlalchemy.exc.ArgumentError as error:
-        raise SpecError(f"storage={storage!r} is no database URL; {ACCEPTED}") from error
+        raise SpecError(f"storage={hidden(storage)!r} is no database URL; {ACCEPTED}") from error
     except sqlalchemy.exc.NoSuchModuleError as error:
         raise SpecError(f"storage: unknown database {url.drivername!r}; {ACCEPTED}") from error
-    if url.get_backend_name() not in ("sqlite", "postgresql") or _is_in_memory(url):
-        raise SpecError(f"storage={url.render_as_string()} cannot be shared by workers; {ACCEPTED}")
+    of_a_file = url.get_backend_name() == "sqlite" and not (url.host or url.username or url.password)
+    if (not of_a_file and url.get_backend_name() != "postgresql") or _is_in_memory(url):
+        raise SpecError(f"storage={shown(url)} cannot be shared by workers; {ACCEPTED}")
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     if not _is_sqlite(url):
@@ -128,10 +130,10 @@ def answering(url: str) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        shown = sqlalchemy.make_url(url).render_as_string()
-        reason = _reason(error.__cause__ or error)
+        reason = hidden(_reason(error.__cause__ or error), [url])
         raise StorageLost(
-            f"storage {shown} failed, workers are stopped: {reason}; the same command goes on"
+            f"storage {shown(sqlalchemy.make_url(url))} failed, workers are stopped: {reason}; "
+            "the same command goes on"
         ) from error
 
 
@@ -150,7 +152,13 @@ def check_reachable(url: str) -> None:
         with engine.connect():
             pass
     except sqlalchemy.exc.OperationalError as error:
-        raise SpecError(f"storage {parsed.render_as_string()} does not answer: {_reason(error)}") from error
+        reason = hidden(_reason(error), [url])
+        raise SpecError(f"storage {shown(parsed)} does not answer: {reason}") from error
+
+
+def shown(url: sqlalchemy.URL) -> str:
+    """``url`` for everybody's eyes."""
+    return hidden(url.render_as_string())
 
 
 def check_folder(folder: Path) -> None:
@@ -178,8 +186,16 @@ def _check_file(database: Path) -> None:
             # SQLite begins even in a file that cannot be written, until something is.
             connection.execute("PRAGMA user_version = 0")
             connection.execute("ROLLBACK")
-    except sqlite3.Error as error:
+            said = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != ("ok",):
+            raise sqlite3.DatabaseError(" ".join(str(said[0]).split()) if said else "no answer")
+    except sqlite3.OperationalError as error:  # locked, not to be opened: it may be sound
         raise SpecError(f"storage {database} cannot be used: {error}; storage=URL names another") from error
+    except sqlite3.Error as error:
+        raise SpecError(
+            f"storage {database} cannot be used: {error}; storage=URL names another; or move it away, and "
+            "the same command makes a new one (finished trainings are not repeated: their checkpoints are read)"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:

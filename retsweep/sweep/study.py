@@ -14,8 +14,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from retsweep.sweep.files import intact
 from retsweep.sweep.processes import identity, is_dead
-from retsweep.sweep.storage import open_study
+from retsweep.sweep.storage import StorageLost, open_study
 
 if TYPE_CHECKING:
     import optuna
@@ -52,8 +53,15 @@ class Study:
     # ---- reading -----------------------------------------------------------------------------
     def entries(self) -> list[Entry]:
         """Every trial, oldest first."""
-        trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
-        return [_entry(trial) for trial in trials if "spec_hash" in trial.user_attrs]
+        try:
+            trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+            return [_entry(trial) for trial in trials if "spec_hash" in trial.user_attrs]
+        except (ValueError, LookupError, TypeError) as error:  # no JSON, no state, no time of day
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise StorageLost(
+                f"the records of study {self._study.study_name} are damaged ({said}); "
+                "another storage, or none, starts new ones: finished trainings are not repeated"
+            ) from error
 
     def standing(self, hashes: Collection[str]) -> dict[str, Entry]:
         """For each of ``hashes`` that was ever enqueued, the trial that says how it stands."""
@@ -178,8 +186,8 @@ def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
             state = "waiting"
         case "RUNNING":
             state = "running"
-        case "COMPLETE":
-            state = "complete"
+        case "COMPLETE":  # a row that is damaged is as good as none: its run is repeated
+            state = "complete" if intact(attributes.get("row")) else "lost"
         case _:
             state = "failed" if attributes.get("error") else "lost"
     done, total = attributes.get("steps") or (0, 0)

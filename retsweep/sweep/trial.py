@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec.configs import as_yaml
+from retsweep.spec.secret import hidden
 from retsweep.sweep.dashboard import grouping
-from retsweep.sweep.files import plain, write_row, write_whole
+from retsweep.sweep.files import plain, sealed, write_row, write_whole
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
@@ -23,6 +24,8 @@ from retsweep.tracking import TrackedRun, Tracker
 
 #: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
 CHECKPOINTS = ("last.pt", "best.pt")
+#: What it leaves for one that finds these broken; needed by nobody once the row is stored.
+SPARES = ("last.old.pt", "best.old.pt")
 STATUS_OK, STATUS_FAILED = "ok", "failed"
 
 
@@ -79,7 +82,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
     planned = job.runs[entry.hash]
     folder = job.trial_folder(entry.hash)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", as_yaml(planned.run.config))
+    write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
     with contextlib.suppress(ClaimLost), _tracker(job, planned, entry.hash) as tracker:
         try:
             with Heart(study, entry.trial) as heart:
@@ -87,10 +90,10 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
         except InterruptedRun:
             study.release(entry.trial)
             return
-        row["trial_seconds"] = time.monotonic() - began
+        row = sealed({**row, "trial_seconds": time.monotonic() - began})
         if failure is None:
             study.complete(entry.trial, row)
-            for name in ("error.txt", *(CHECKPOINTS if job.keep == "rows" else ())):
+            for name in ("error.txt", *SPARES, *(CHECKPOINTS if job.keep == "rows" else ())):
                 (folder / name).unlink(missing_ok=True)
         else:
             study.fail(entry.trial, row, row["error"])
@@ -147,8 +150,9 @@ def _attempt(
     except (InterruptedRun, ClaimLost):
         raise
     except (Exception, SystemExit) as error:
-        failed = {**row, "status": STATUS_FAILED, "error": one_line(error)}
-        return plain(failed), "".join(traceback.format_exception(error))
+        said = hidden(one_line(error), [job.url])
+        failed = {**row, "status": STATUS_FAILED, "error": said}
+        return plain(failed), hidden("".join(traceback.format_exception(error)), [job.url])
     heart.check()
     return row, None
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from retsweep.spec import RunSpec, Settings, SpecError
 from retsweep.spec.compose import compose
-from retsweep.spec.configs import run_sections, set_values, without_sweep
+from retsweep.spec.configs import check_settings, run_sections, set_values, without_sweep
 from retsweep.spec.load import load_resolved, resolve, sweep_section
+from retsweep.spec.trust import check_name
 from retsweep.sweep import blocks
 from retsweep.sweep.blocks import Variant, is_group, key_of
 from retsweep.sweep.match import matched
@@ -60,6 +61,8 @@ def wanted(overrides: Sequence[str]) -> Wanted:
 def wanted_from(config: Any, overrides: Sequence[str]) -> Wanted:
     """:func:`wanted` for a config that is composed already (from ``overrides``)."""
     section = sweep_section(config)
+    if section is not None or any(item.startswith("hydra") for item in overrides):  # files from elsewhere
+        check_settings(config, overrides)
     if section is None:
         one, settings = _load(Variant(()), resolve(config))
         study = settings.study or _study_name("single", [one.spec], settings)
@@ -160,4 +163,5 @@ def _study_name(sweep: str, specs: Sequence[RunSpec], settings: Settings) -> str
     labels = [(spec.task.name, spec.scale.name, spec.protocol.name) for spec in specs]
     shared = [names[0] for names in zip(*labels, strict=True) if len(set(names)) == 1]
     matching = [] if settings.match == "none" else [f"match_{settings.match}"]
-    return "-".join([sweep, *shared, *matching, *([] if settings.tune.learning_rate is None else ["tuned"])])
+    parts = [sweep, *shared, *matching, *([] if settings.tune.learning_rate is None else ["tuned"])]
+    return check_name("-".join(parts), "study (from sweep.name, scale.name and protocol.name)")

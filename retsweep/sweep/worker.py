@@ -14,6 +14,7 @@ import threading
 import warnings
 from typing import IO, Any
 
+from retsweep.spec.secret import Hiding
 from retsweep.sweep.processes import die_with_parent
 
 LENGTH_BYTES = 8
@@ -36,7 +37,11 @@ def main() -> None:
     threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
     path, job = pickle.loads(body)
     sys.path[:] = path
-    work(pickle.loads(job), stopping)
+    found = pickle.loads(job)
+    # The log is read by others, and what raises, warns or prints knows nothing of secrets.
+    sys.stdout, sys.stderr = Hiding(sys.stdout, [found.url]), Hiding(sys.stderr, [found.url])
+    work(found, stopping)
+    sys.stdout.flush()
 
 
 def work(job: Any, stopping: threading.Event) -> None:

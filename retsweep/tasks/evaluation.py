@@ -70,12 +70,10 @@ class Evaluation:
             return {"best_test_ppl": columns["test_ppl"]}
         from retsweep.train import checkpoint
 
-        path = self.workspace.folder / "best.pt"
+        assert outcome.best_loss is not None
         try:
-            content = checkpoint.load(path)
-            if (content["step"], content["valid_loss"]) != (outcome.best_step, outcome.best_loss):
-                raise checkpoint.BrokenCheckpoint(f"{path}: not of step {outcome.best_step} of this run")
-        except (checkpoint.BrokenCheckpoint, FileNotFoundError) as error:
+            _, content = checkpoint.load_best(self.workspace.folder, outcome.best_step, outcome.best_loss)
+        except checkpoint.BrokenCheckpoint as error:
             warnings.warn(f"no best_test_ppl: {error}", stacklevel=2)
             return {}
         weights = {name: value.to(self.workspace.device) for name, value in content["weights"].items()}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from retsweep.layers.precision import products
 from retsweep.spec.protocol import Protocol
-from retsweep.train import checkpoint
+from retsweep.train import checkpoint, resume
 from retsweep.train.divergence import DivergenceWatch
 from retsweep.train.gradients import optimiser_step
 from retsweep.train.memory import PeakMemory
@@ -116,7 +116,8 @@ class _Run:
         self.optimiser = adamw(model, protocol)
         self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
         self.state = State()
-        self.resume()
+        self.paired = self.resume()
+        """Whether the checkpoints that lie there are of this run."""
         self.began_at = self.dispatched = self.saved_step = self.state.step
         self.began_seconds = self.state.seconds
         self.pending: list[tuple[Tensor, int]] = []
@@ -258,19 +259,21 @@ class _Run:
         started = time.perf_counter()
         self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.memory.bytes())
         self.lines.sync()
-        if self.best is not None:  # first: a last.pt that names a best step has its weights beside it
-            checkpoint.save(self.folder / "best.pt", self.best, permit=self.stop)
-            self.best = None
         step, weights = self.good_weights()
+        self.stop()
+        (checkpoint.keep_pair if self.paired else checkpoint.remove_old_pair)(self.folder)
+        if self.best is not None:  # first: a last.pt that names a best step has its weights beside it
+            checkpoint.save(self.folder / checkpoint.BEST, self.best, permit=self.stop)
+            self.best = None
         content = {
-            "run": {"steps": self.steps, "seed": self.seed},
+            "run": self.own,
             "step": step,
             "state": self.state.as_dict(),
             "weights": weights,
             "optimiser": self.optimiser.state_dict() if self.state.status == "running" else None,
         }
-        checkpoint.save(self.folder / "last.pt", content, permit=self.stop)
-        self.saved_step, self.saved_seconds = self.state.step, self.state.seconds
+        checkpoint.save(self.folder / checkpoint.LAST, content, permit=self.stop)
+        self.paired, self.saved_step, self.saved_seconds = True, self.state.step, self.state.seconds
         self.save_cost = time.perf_counter() - started
 
     def good_weights(self) -> tuple[int, Mapping[str, Tensor] | None]:
@@ -280,8 +283,14 @@ class _Run:
             return self.state.step, self.model.state_dict()
         if not self.saved_step:  # a last.pt there may be is another run's, or broken
             return 0, None
-        content = checkpoint.load(self.folder / "last.pt")
-        return content["step"], content["weights"]
+        for path in checkpoint.pairs(self.folder):
+            try:
+                content = checkpoint.load(path)
+            except checkpoint.BrokenCheckpoint as error:
+                warnings.warn(f"a diverged run leaves older weights, or none: {error}", stacklevel=2)
+                continue
+            return content["step"], content["weights"]
+        return 0, None
 
     def leave(self) -> None:
         """Saves and raises Interrupted, unless the last losses show that the run is over."""
@@ -302,27 +311,23 @@ class _Run:
         return dataclasses.replace(self.state.outcome(), seconds_here=here)
 
     # ---- going on ----------------------------------------------------------------------------
-    def resume(self) -> None:
-        """Takes up last.pt if there is one; a broken one is told and begun anew."""
-        path = self.folder / "last.pt"
-        try:
-            content = checkpoint.load(path)
-            if content["run"] != {"steps": self.steps, "seed": self.seed}:
-                raise checkpoint.BrokenCheckpoint(f"{path}: of a run with other steps or seed")
-            state, weights = State(**content["state"]), content["weights"]
-            if weights is not None:  # else it diverged before its first checkpoint
-                checkpoint.check_weights(self.model, weights, path)
-        except FileNotFoundError:
-            return
-        except (checkpoint.BrokenCheckpoint, KeyError, TypeError) as error:
-            warnings.warn(f"training starts from the beginning: {error}", stacklevel=2)
-            return
-        if weights is not None:
-            self.model.load_state_dict(weights)
-        if content["optimiser"] is not None:
-            self.optimiser.load_state_dict(content["optimiser"])
-        self.state = state
-        self.watch.above, self.watch.fell = state.above, state.fell
+    def resume(self) -> bool:
+        """Takes up the latest checkpoint that is whole; False if there is none. What is broken is told."""
+        found = resume.find(self.folder, self.model, self.optimiser, self.own)
+        if found is None:
+            return False
+        if found.weights is not None:  # else it diverged before its first checkpoint
+            self.model.load_state_dict(found.weights)
+        if found.optimiser is not None:
+            self.optimiser.load_state_dict(dict(found.optimiser))
+        self.state = found.state
+        self.watch.above, self.watch.fell = found.state.above, found.state.fell
+        return True
+
+    @property
+    def own(self) -> dict[str, int]:
+        """What a checkpoint of this run says of the run."""
+        return {"steps": self.steps, "seed": self.seed}
 
 
 def compile_blocks(model: nn.Module) -> None:

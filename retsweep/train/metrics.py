@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        kept = [text for text in _complete_lines(path) if json.loads(text)["step"] <= step]
+        kept = _lines_up_to(step, path)
         write_atomically(path, lambda file: file.writelines(f"{text}\n".encode() for text in kept))
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
@@ -40,16 +41,26 @@ class MetricsFile:
         self._file.close()
 
 
-def _complete_lines(path: Path) -> list[str]:
-    """The lines that end and parse, up to the first that does not (a process died writing it)."""
+def _lines_up_to(step: int, path: Path) -> list[str]:
+    """The lines of steps up to ``step``, without those that are damaged: the last may be, of a process that
+    died while it wrote; of any other it is told."""
     if not path.exists():
         return []
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            if not text.endswith("\n") or "step" not in json.loads(text):
-                break
-        except (json.JSONDecodeError, TypeError):
-            break
-        lines.append(text.rstrip("\n"))
-    return lines
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    steps = [_step(text) for text in texts]
+    damaged = [place for place, found in enumerate(steps[:-1], start=1) if found is None]
+    if damaged:
+        places = ", ".join(map(str, damaged[:5]))
+        warnings.warn(f"{path} is damaged in line {places}: its curve lacks what stood there", stacklevel=3)
+    known = zip(texts, steps, strict=True)
+    return [text.rstrip("\n") for text, found in known if found is not None and found <= step]
+
+
+def _step(text: str) -> int | None:
+    """The step that a line is of; None for one that does not end, or says nothing."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    found = line.get("step") if isinstance(line, dict) and text.endswith("\n") else None
+    return found if type(found) is int else None

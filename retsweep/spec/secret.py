@@ -1,0 +1,94 @@
+"""Passwords and keys, taken out of whatever is printed or written.
+
+What counts as one: a password in a URL, with the user's name (``postgresql+psycopg://...@host/db``); the
+value of ``password=``, ``api_key=`` and their like; and the values themselves, wherever they stand, of
+environment variables that are called so (``WANDB_API_KEY``, ``HF_TOKEN``, ``PGPASSWORD``), and of passwords
+in URLs that the environment holds (``RETSWEEP_STORAGE``).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterable
+from typing import TextIO
+from urllib.parse import unquote
+
+INSTEAD = "..."
+#: Shorter values are words as often as they are secrets: text would lose more than it hides.
+SHORTEST = 6
+#: Names of environment variables whose value is one.
+_NAMED = re.compile(
+    r"(^|_)(pass|passwd|pg(pass|password)|password|passphrase|secret|token|credentials?|(api_?|secret_?)?key)$",
+    re.IGNORECASE,
+)
+#: Up to the last @ before a space, a quote or an end: passwords may hold @ and / themselves.
+_IN_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/+)(?!USER:PASSWORD@)(?P<account>[^\s'\"<>]*)@")
+_ASSIGNED = re.compile(
+    r"(?P<name>\b[\w-]*(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token)[\w-]*"
+    r"['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\"&;,)}\]]+)",
+    re.IGNORECASE,
+)
+#: A storage that is no URL may hold its password anywhere.
+_STORAGE = re.compile(r"(?P<name>\bstorage=['\"]?)(?![^\s'\"]*:/)(?P<value>[^\s'\"]*@)")
+
+
+def hidden(text: str, urls: Iterable[str] = ()) -> str:
+    """``text`` without secrets: those of the environment, and those in ``urls``."""
+    for value in _known(urls):
+        text = text.replace(value, INSTEAD)
+    text = _IN_URL.sub(rf"\g<scheme>{INSTEAD}@", text)
+    text = _STORAGE.sub(rf"\g<name>{INSTEAD}@", text)
+    return _ASSIGNED.sub(rf"\g<name>{INSTEAD}", text)
+
+
+def _known(urls: Iterable[str]) -> list[str]:
+    """Values that are secrets, longest first."""
+    found: set[str] = set()
+    for name, value in os.environ.items():
+        if _NAMED.search(name):
+            found.add(value)
+        if "://" in value:
+            found |= _passwords(value)
+    for url in urls:
+        found |= _passwords(url)
+    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _passwords(url: str) -> set[str]:
+    """What a URL holds of them, as it is spelt there and as it is meant."""
+    accounts = [match["account"].partition(":")[2] for match in _IN_URL.finditer(url)]
+    given = [match["value"] for match in _ASSIGNED.finditer(url)]
+    return {spelling for value in (*accounts, *given) if value for spelling in (value, unquote(value))}
+
+
+class Hiding(io.TextIOBase):
+    """A stream for text that passes on what is written to it without secrets. A secret that is written in
+    two pieces within a line is found too: a line is passed on when it ends, or at :meth:`flush`."""
+
+    def __init__(self, stream: TextIO, urls: Iterable[str] = ()) -> None:
+        self._stream, self._urls, self._begun = stream, tuple(urls), ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        whole, newline, self._begun = (self._begun + text).rpartition("\n")
+        if newline:
+            self._stream.write(hidden(whole, self._urls) + newline)
+            self._stream.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._begun:
+            self._stream.write(hidden(self._begun, self._urls))
+            self._begun = ""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
