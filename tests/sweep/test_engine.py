@@ -25,7 +25,7 @@ import pytest
 from rich.console import Console
 
 from retsweep.__main__ import main
-from retsweep.sweep import engine, storage, trial
+from retsweep.sweep import engine, trial
 from retsweep.sweep.command import sweep
 from retsweep.sweep.engine import Outcome
 from retsweep.sweep.plan import Job, plan
@@ -219,7 +219,8 @@ def test_a_worker_that_lost_its_claim_leaves_no_trace(
     Study(url, "s")._note(taken.trial, "worker", dead_process())
     reconcile(Study(url, "s"), url, "s", job.labels, retries=1)  # it slept, and was taken for dead
     if noticed == "at the next step":
-        monkeypatch.setattr(trial, "GRACE_SECONDS", 0)
+        impatient = SimpleNamespace(every=2, grace=0)  # it asks before every step
+        monkeypatch.setattr(study.patience, "heartbeat", impatient)
     before = study.standing(job.runs)
     trial.run_trial(job, study, taken, lambda: False)
     assert study.standing(job.runs) == before
@@ -283,9 +284,8 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on_also_after_its_parent_wa
     until(lambda: not alive(running.worker["pid"]), seconds=10)
 
     # Not by the heartbeat: with this grace the next command would wait for days.
-    monkeypatch.setattr(storage, "GRACE_SECONDS", 10**6)
     hurry()
-    last, _ = run(*LONG)
+    last, _ = run(*LONG, f"heartbeat.grace={10**6}")
     assert (last.ending, last.finished, last.left) == ("done", ("Type A 2:2",), ())
     assert rows()[0]["first_step"] == stopped_at
     assert events(here) == {"began@0": 1, f"began@{stopped_at}": 2, "stepped": 3, "ended": 1}
