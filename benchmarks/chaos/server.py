@@ -39,7 +39,9 @@ class Server:
         options = f"-k {self._folder} -c listen_addresses='' -c fsync=off"
         log = self._folder / "log"
         try:
-            self._call(self._pg_ctl, "-D", f"{self._folder}/data", "-o", options, "-l", str(log), "-w", "start")
+            self._call(
+                self._pg_ctl, "-D", f"{self._folder}/data", "-o", options, "-l", str(log), "-w", "start"
+            )
         except subprocess.CalledProcessError as error:
             said = log.read_text().splitlines()[-LOG_LINES:] if log.exists() else []
             raise NoServer(f"PostgreSQL does not start: {' / '.join(said) or error}") from error

@@ -72,11 +72,15 @@ def test_a_server_that_goes_away_is_waited_for_by_all_calls(running: Server, url
 
 def test_patience_ends_in_one_line_and_without_the_password(running: Server, tmp_path: Path) -> None:
     secret = storage_url(running.url.replace("retsweep@", "retsweep:secret@"), tmp_path)
-    study = open_and_reconcile(secret, "lost", WANTED, Patience(secret, Heartbeat(patience=1), lambda _: None))
+    study = open_and_reconcile(
+        secret, "lost", WANTED, Patience(secret, Heartbeat(patience=1), lambda _: None)
+    )
     running.stop("fast")
     try:
         began = time.monotonic()
-        with pytest.raises(StorageLost, match="failed, workers are stopped: .*; the same command goes on") as e:
+        with pytest.raises(
+            StorageLost, match=r"failed, workers are stopped: .*; the same command goes on"
+        ) as e:
             study.entries()
         assert time.monotonic() - began >= 1
         assert "\n" not in str(e.value)
