@@ -20,6 +20,25 @@ class Limit:
 
 
 @spec
+class Heartbeat:
+    """How processes that share a study know of one another, through its storage; whole seconds, the same
+    on every machine. ``every``: between two signs of life of a running trial. ``grace``: the silence after
+    which another machine takes a trial's worker for dead (on its own machine a dead process is noticed at
+    once). ``patience``: how long a storage that is away, as a server that is restarted, is waited for."""
+
+    every: PositiveInt = 2
+    grace: PositiveInt = 60
+    patience: NonNegativeInt = 300
+
+    def __post_init__(self) -> None:
+        if self.grace < 2 * self.every:
+            raise SpecError(
+                f"heartbeat.grace={self.grace} would bury the living; accepted beside "
+                f"heartbeat.every={self.every}: {2 * self.every} or more"
+            )
+
+
+@spec
 class Tune:
     """``learning_rate``: the rates that every variant is tried with before the runs that count, once
     for each of ``seeds`` seeds counted up from ``first_seed``; None tries nothing. ``steps`` a try
@@ -69,6 +88,7 @@ class Settings:
     prompt_file: str | None = None
     """A file that holds it, for text that Hydra's grammar has no place for. Read as it is, UTF-8."""
     limit: Limit = dataclasses.field(default_factory=Limit)
+    heartbeat: Heartbeat = dataclasses.field(default_factory=Heartbeat)
     match: Literal["none", "params", "macs"] = "none"
     """What the FFN width is solved for, so that every variant has as much of it as the Transformer."""
     tune: Tune = dataclasses.field(default_factory=Tune)

@@ -21,19 +21,14 @@ from retsweep.spec.trust import is_allowance
 from retsweep.sweep import dashboard, export, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.files import check_inside
+from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
-from retsweep.sweep.storage import (
-    StorageLost,
-    answering,
-    check_folder,
-    check_reachable,
-    exclusive,
-    storage_url,
-)
+from retsweep.sweep.storage import answering, check_folder, check_reachable, exclusive, storage_url
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
 from retsweep.tasks.train import published_defects
+from retsweep.train.atomic import is_full
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
@@ -60,11 +55,17 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
                 return tuned
             wanted, since = found, time.monotonic()
         outcome = sweep(wanted, console, began, arguments, since)
+        folder = _folder(wanted)
+        _table(folder, outcome, wanted, console)
     except StorageLost as error:
         print(f"retsweep: {error}", file=sys.stderr)
         return EXIT_FAILED
-    folder = _folder(wanted)
-    _table(folder, outcome, wanted, console)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        named = f" for {error.filename}" if error.filename else ""
+        print(f"retsweep: no space left on the disk{named}; the same command goes on", file=sys.stderr)
+        return EXIT_FAILED
     return tell(outcome, wanted, folder, console) or tuned
 
 
@@ -104,7 +105,7 @@ def tune_rates(
     left = tuning.unsettled(_standing(job))
     if left:
         outcome = _carry_out(dataclasses.replace(job, runs=left), tries, console, began, arguments)
-        if outcome.left or outcome.ending in ("interrupted", "terminated"):
+        if outcome.left or outcome.ending in ("interrupted", "terminated", "full"):
             console.print("tuning is not over; the runs that count come after it", markup=False)
             return None, tell(outcome, tries, job.folder, console)
     else:
@@ -143,8 +144,9 @@ def _check_rows(wanted: Wanted, planned: Mapping[str, Planned]) -> None:
     if not noting or not folder.exists():  # a study leaves a folder wherever it runs
         return
     url = storage_url(wanted.settings.storage, folder)
-    with answering(url), exclusive(url, wanted.study):
-        standing = Study(url, wanted.study, create=True).standing(noting)
+    patience = Patience(url, wanted.settings.heartbeat)
+    with answering(url), exclusive(url, wanted.study, patience):
+        standing = Study(url, wanted.study, create=True, patience=patience).standing(noting)
     for key, entry in standing.items():
         row = entry.row if entry.state == "complete" else None
         for column, value in noting[key].run.extra.items():
@@ -158,8 +160,9 @@ def _check_rows(wanted: Wanted, planned: Mapping[str, Planned]) -> None:
 
 def _standing(job: Job) -> dict[str, Entry]:
     """How the runs of ``job`` stand in its study, which exists from now on."""
-    with answering(job.url), exclusive(job.url, job.study):
-        return Study(job.url, job.study, create=True).standing(job.runs)
+    patience = Patience(job.url, job.heartbeat)
+    with answering(job.url), exclusive(job.url, job.study, patience):
+        return Study(job.url, job.study, create=True, patience=patience).standing(job.runs)
 
 
 def _check_places(wanted: Wanted) -> None:
@@ -194,6 +197,7 @@ def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
         device=places(settings).device,
         tracker=settings.tracker,
         keep=settings.keep,
+        heartbeat=settings.heartbeat,
     )
 
 
@@ -258,6 +262,7 @@ def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> in
             else "",
             "interrupted": "interrupted",
             "terminated": "terminated",
+            "full": f"no space left in {folder}",
         }.get(outcome.ending, "stopped")
         console.print(
             f"{reason}: {len(outcome.left)} of {trials} runs are left; the same command goes on", markup=False
@@ -266,7 +271,7 @@ def tell(outcome: Outcome, wanted: Wanted, folder: Path, console: Console) -> in
         return EXIT_INTERRUPTED
     if outcome.ending == "terminated":
         return EXIT_TERMINATED
-    return EXIT_FAILED if outcome.failed else EXIT_OK
+    return EXIT_FAILED if outcome.failed or outcome.ending == "full" else EXIT_OK
 
 
 def defects_in(runs: Iterable[Run]) -> list[str]:
@@ -290,8 +295,9 @@ def _tracking(settings: Settings) -> str:
 
 
 def _table(folder: Path, outcome: Outcome, wanted: Wanted, console: Console) -> None:
-    """Writes, prints and mirrors the study's table; not after Ctrl-C, when everybody is in a hurry."""
-    if not outcome.finished or outcome.ending in ("interrupted", "terminated"):
+    """Writes, prints and mirrors the study's table; not after Ctrl-C, when everybody is in a hurry, and
+    not on a full disk."""
+    if not outcome.finished or outcome.ending in ("interrupted", "terminated", "full"):
         return
     hider = _hider_of_analysis()
     if hider:

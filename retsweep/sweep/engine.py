@@ -17,26 +17,31 @@ from rich.console import Console
 
 from retsweep.spec import Settings, SpecError
 from retsweep.sweep.mirror import mirror
+from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.plan import Job
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code, code_here
 from retsweep.sweep.spent import Spent, spent_by
-from retsweep.sweep.storage import GRACE_SECONDS, answering
+from retsweep.sweep.storage import answering
 from retsweep.sweep.study import Entry, Study
+from retsweep.sweep.worker import EXIT_DISK_FULL
 from retsweep.sweep.workers import Places, Worker
+from retsweep.train.atomic import is_full
 
 LOOK_SECONDS = 0.5
 TICK_SECONDS = 0.05
-#: Workers that died without ever taking a trial: after so many it is not bad luck.
+#: Workers that died without ever taking a trial, none between them that took one: after so many it is not
+#: bad luck.
 BARREN_DEATHS = 3
 
-Ending = Literal["done", "limit", "interrupted", "terminated"]
+Ending = Literal["done", "limit", "full", "interrupted", "terminated"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended, and its trials by how they stand: labels, in the order asked for."""
+    """How a sweep ended (``full``: the disk), and its trials by how they stand: labels, in the order
+    asked for."""
 
     ending: Ending
     finished: tuple[str, ...]
@@ -74,15 +79,16 @@ class Engine:
         self._own: list[dict[str, str | int]] = []
         self._deaths = 0
         self._since = began if since is None else since
+        self._patience = Patience(job.url, job.heartbeat, self._screen.note, self._while_away)
 
     def run(self) -> Outcome:
         """Raises SpecError if workers cannot start at all, StorageLost if the storage fails on the
-        way. No worker outlives it."""
+        way, or is away for longer than it is waited for. No worker outlives it."""
         logs = self._logs()
         with answering(self._job.url):
             standing = self._sweep()
         seconds = time.monotonic() - self._since
-        mirror(self._job, standing, self._settings.retries)
+        self._mirror(standing)
         said = [str(log) for log, size in self._logs().items() if size > logs.get(log, 0)]
         if said:
             self._screen.note(f"workers had something to say: {', '.join(said)}")
@@ -90,19 +96,40 @@ class Engine:
 
     def _sweep(self) -> dict[str, Entry]:
         job = self._job
-        study = open_and_reconcile(job.url, job.study, self._labels)
+        study = open_and_reconcile(job.url, job.study, self._labels, self._patience)
         standing = study.standing(job.runs)
         self._known = {key for key, entry in standing.items() if entry.state == "complete"}
         self._tell_known(standing)
         handlers = self._listen()
+        lost = False
         try:
             with self._screen:
                 return self._loop(study)
+        except StorageLost:
+            lost = True
+            raise
         finally:
             self._kill_workers()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-            reconcile(study, job.url, job.study, self._labels, self._settings.retries)
+            if not lost:
+                reconcile(study, job.url, job.study, self._labels, self._settings.retries)
+
+    def _while_away(self) -> None:
+        """Between two tries to reach the storage: a second signal ends the waiting."""
+        self._obey()
+        if self._killed:
+            raise StorageLost("killed while the storage was away; the same command goes on")
+
+    def _mirror(self, standing: Mapping[str, Entry]) -> None:
+        """Makes the files of what has ended; a full disk leaves that to the next command."""
+        try:
+            mirror(self._job, standing, self._settings.retries)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self._ending = "full" if self._ending == "done" else self._ending
+            self._screen.note("no space left for the rows' files: the storage has the rows")
 
     def _loop(self, study: Study) -> dict[str, Entry]:
         looked, reconciled = float("-inf"), time.monotonic()
@@ -110,7 +137,7 @@ class Engine:
         while True:
             self._obey()
             died, left = self._reap()
-            if died or time.monotonic() - reconciled > GRACE_SECONDS / 4:
+            if died or time.monotonic() - reconciled > self._job.heartbeat.grace / 4:
                 self._reconcile(study, standing, died)
                 reconciled = time.monotonic()
             if died or left or time.monotonic() - looked > LOOK_SECONDS:
@@ -148,6 +175,9 @@ class Engine:
             self._workers.remove(worker)
         died = [worker for worker in ended if worker.ended() != 0]
         self._deaths += len(died)
+        if any(worker.ended() == EXIT_DISK_FULL for worker in died) and self._ending == "done":
+            self._screen.note(f"{self._job.folder}: no space left on the disk; workers save what they can")
+            self._stop("full")
         return died, bool(ended)
 
     def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Worker]) -> None:
@@ -156,7 +186,8 @@ class Engine:
         if not self._killed:  # by us: that is no news, and nothing is tried again now
             self._tell_deaths(before, study.standing(self._job.runs))
         barren = [worker for worker in died if worker.identity not in held]
-        self._barren += len(barren)
+        fruitful = any(worker.identity in held for worker in (*died, *self._workers))
+        self._barren = 0 if fruitful else self._barren + len(barren)
         unfinished = not _is_over(study.standing(self._job.runs), self._settings.retries)
         if barren and unfinished and self._barren >= BARREN_DEATHS and self._ending == "done":
             raise SpecError(f"workers die before they take a trial; {barren[-1].log} says why")
@@ -189,7 +220,7 @@ class Engine:
                 self._killed = True
                 self._kill_workers()
                 continue
-            if self._ending == "limit":
+            if self._ending in ("limit", "full"):
                 self._ending = "done"  # the workers were told; what counts now is the signal
             self._stop("interrupted" if number == signal.SIGINT else "terminated")
             self._screen.note("stopping: workers save what they have (again to kill them)")
@@ -247,6 +278,5 @@ class Engine:
 def _is_over(standing: Mapping[str, Entry], retries: int) -> bool:
     """Whether every run is complete, failed, or given up."""
     return bool(standing) and all(
-        entry.state in ("complete", "failed") or (entry.state == "lost" and entry.attempt >= retries)
-        for entry in standing.values()
+        entry.state in ("complete", "failed") or entry.given_up(retries) for entry in standing.values()
     )

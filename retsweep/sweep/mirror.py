@@ -15,7 +15,7 @@ def mirror(job: Job, standing: Mapping[str, Entry], retries: int) -> None:
     were killed between the storage and the file, of runs given up. Beside a failed row stands
     error.txt, and beside no other."""
     for spec_hash, entry in standing.items():
-        if entry.state == "lost" and entry.attempt >= retries:
+        if entry.given_up(retries):
             _give_up(job, spec_hash, entry)
         elif entry.row is not None and entry.state in ("complete", "failed"):
             folder = job.trial_folder(spec_hash)

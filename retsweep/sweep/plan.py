@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from retsweep.spec import RunSpec
 from retsweep.spec.evaluate import Evaluate
 from retsweep.spec.identity import spec_hash
+from retsweep.spec.settings import Heartbeat
 from retsweep.sweep.variants import Run, Wanted
 from retsweep.tasks.probes import pinned
 
@@ -37,7 +38,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` as in Settings."""
+    """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` and ``heartbeat`` as
+    in Settings."""
 
     runs: Mapping[str, Planned]
     url: str
@@ -47,6 +49,7 @@ class Job:
     device: str
     tracker: Any
     keep: Literal["checkpoints", "rows"] = "checkpoints"
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
 
     @property
     def labels(self) -> dict[str, str]:

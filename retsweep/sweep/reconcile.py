@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from retsweep.sweep.patience import Patience
 from retsweep.sweep.storage import exclusive
 from retsweep.sweep.study import Study
 
 
-def open_and_reconcile(url: str, name: str, wanted: Mapping[str, str]) -> Study:
+def open_and_reconcile(
+    url: str, name: str, wanted: Mapping[str, str], patience: Patience | None = None
+) -> Study:
     """At the start of a sweep: opens (or creates) the study, ends the trials of the dead, and
     enqueues each of ``wanted`` (hash -> label) that is not complete, waiting or alive.
 
     Runs that failed, or whose worker died too often, get a fresh start.
     """
-    with exclusive(url, name):
-        study = Study(url, name, create=True)
+    with exclusive(url, name, patience):
+        study = Study(url, name, create=True, patience=patience)
         study.bury()
         standing = study.standing(wanted)
         for spec_hash, label in wanted.items():
@@ -28,8 +31,8 @@ def open_and_reconcile(url: str, name: str, wanted: Mapping[str, str]) -> Study:
 def reconcile(study: Study, url: str, name: str, wanted: Mapping[str, str], retries: int) -> None:
     """During and at the end of a sweep: ends the trials of the dead, and enqueues each lost run
     again, ``retries`` times at most. What raised stays failed until the next start."""
-    with exclusive(url, name):
+    with exclusive(url, name, study.patience):
         study.bury()
         for spec_hash, entry in study.standing(wanted).items():
-            if entry.state == "lost" and entry.attempt < retries:
-                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + 1)
+            if entry.state == "lost" and not entry.given_up(retries):
+                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + entry.begun)

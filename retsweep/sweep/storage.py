@@ -2,8 +2,10 @@
 
 What Optuna does not do by itself: on SQLite its transactions read before they write, so two
 workers can take the same trial; BEGIN IMMEDIATE takes the write lock first. Creating a fresh
-database, and reconciling a list of runs with it, must be done by one process at a time:
-:func:`exclusive` (a lock file beside the database, an advisory lock in PostgreSQL).
+database, and reconciling a list of runs with it, is done by one process at a time:
+:func:`exclusive` (a lock file beside the database, an advisory lock in PostgreSQL). A process that is
+stopped in the middle of a transaction holds rows, or that lock, from everybody: PostgreSQL ends the
+session of one that does nothing for ``heartbeat.grace``.
 """
 
 from __future__ import annotations
@@ -19,24 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import SpecError
-from retsweep.spec.secret import hidden
+from retsweep.spec.settings import Heartbeat
+from retsweep.sweep.patience import Patience, StorageLost, lost, reason, shown
 
 if TYPE_CHECKING:
     import optuna
     import sqlalchemy
 
-#: Seconds between two signs of life of a running trial, and the silence after which another
-#: machine takes it to be dead. (On its own machine a dead process is noticed at once.)
-HEARTBEAT_SECONDS = 2
-GRACE_SECONDS = 60
 #: Seconds a SQLite transaction waits for its turn.
 BUSY_SECONDS = 60
+#: Seconds that a server may take to answer a call.
+CONNECT_SECONDS = 10
 
 ACCEPTED = "accepted: sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
-
-
-class StorageLost(Exception):
-    """The storage failed in the middle of a sweep. Its text is one line for the user."""
 
 
 def storage_url(storage: str | None, folder: Path) -> str:
@@ -71,19 +68,20 @@ def storage_url(storage: str | None, folder: Path) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def open_study(url: str, name: str, *, create: bool) -> optuna.Study:
+def open_study(url: str, name: str, *, create: bool, heartbeat: Heartbeat | None = None) -> optuna.Study:
     """The Optuna study ``name``. Creating (or finding) one needs :func:`exclusive`."""
+    heartbeat = heartbeat or Heartbeat()
     import optuna
     from sqlalchemy import event
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # of a storage that is away we tell ourselves
     with warnings.catch_warnings():  # heartbeats are "experimental"
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.RDBStorage(
             url,
-            engine_kwargs=_engine_options(url),
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
+            engine_kwargs=_engine_options(url, heartbeat.grace),
+            heartbeat_interval=heartbeat.every,
+            grace_period=heartbeat.grace,
             skip_table_creation=not create,
         )
     if url.startswith("sqlite"):
@@ -98,27 +96,71 @@ def open_study(url: str, name: str, *, create: bool) -> optuna.Study:
 
 
 @contextmanager
-def exclusive(url: str, study: str) -> Iterator[None]:
-    """One process at a time, of all that share this storage, is inside for this study."""
+def exclusive(url: str, study: str, patience: Patience | None = None) -> Iterator[None]:
+    """One process at a time, of all that share this storage, is inside for this study.
+
+    A server that restarts meanwhile, or finds that the process inside is stopped, lets the next one in:
+    the study bears it (``study.py``), and the lock only spares it surplus trials. Raises StorageLost.
+    """
+    import sqlalchemy
+
+    patience = patience or Patience(url)
+    parsed = sqlalchemy.make_url(url)
+    if _is_sqlite(parsed):
+        with _file_lock(Path(parsed.database or ""), patience):
+            yield
+        return
+    key = int.from_bytes(hashlib.sha256(f"retsweep {study}".encode()).digest()[:8], signed=True)
+    options = _timeouts(parsed, patience.heartbeat.grace)
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **options)
+
+    def enter() -> sqlalchemy.Connection:
+        connection = engine.connect()
+        try:  # until the transaction ends: with the connection, however that ends
+            connection.execute(sqlalchemy.text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    connection = patience(enter)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(sqlalchemy.exc.SQLAlchemyError):  # the lock was gone before
+            connection.close()
+
+
+@contextmanager
+def _file_lock(database: Path, patience: Patience) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{database}.lock", timeout=patience.heartbeat.patience)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise StorageLost(
+            f"storage {database}: another process holds {lock.lock_file}, and has not let go of it for "
+            f"{patience.heartbeat.patience} s; is one of this study stopped?"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def seconds_up(url: str) -> float:
+    """How long ago the server of a storage started; a file has always been there."""
     import sqlalchemy
 
     parsed = sqlalchemy.make_url(url)
     if _is_sqlite(parsed):
-        from filelock import FileLock
-
-        assert parsed.database
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{parsed.database}.lock"):
-            yield
-        return
-    key = int.from_bytes(hashlib.sha256(f"retsweep {study}".encode()).digest()[:8], signed=True)
-    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeout())
+        return float("inf")
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeouts(parsed))
+    question = "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())"
     with engine.connect() as connection:
-        connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": key})
-        try:
-            yield
-        finally:
-            connection.execute(sqlalchemy.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
+        return float(connection.execute(sqlalchemy.text(question)).scalar_one())
 
 
 @contextmanager
@@ -130,11 +172,7 @@ def answering(url: str) -> Iterator[None]:
     try:
         yield
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
-        reason = hidden(_reason(error.__cause__ or error), [url])
-        raise StorageLost(
-            f"storage {shown(sqlalchemy.make_url(url))} failed, workers are stopped: {reason}; "
-            "the same command goes on"
-        ) from error
+        raise StorageLost(lost(url, error)) from error
 
 
 def check_reachable(url: str) -> None:
@@ -147,18 +185,12 @@ def check_reachable(url: str) -> None:
         assert parsed.database
         _check_file(Path(parsed.database))
         return
-    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeout())
+    engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool, **_timeouts(parsed))
     try:
         with engine.connect():
             pass
     except sqlalchemy.exc.OperationalError as error:
-        reason = hidden(_reason(error), [url])
-        raise SpecError(f"storage {shown(parsed)} does not answer: {reason}") from error
-
-
-def shown(url: sqlalchemy.URL) -> str:
-    """``url`` for everybody's eyes."""
-    return hidden(url.render_as_string())
+        raise SpecError(f"storage {shown(parsed)} does not answer: {reason(error, url)}") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -170,8 +202,8 @@ def check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        reason = error.strerror
-        raise SpecError(f"{folder} cannot be written: {reason}; runs=FOLDER names another place") from error
+        said = error.strerror
+        raise SpecError(f"{folder} cannot be written: {said}; runs=FOLDER names another place") from error
 
 
 def _check_file(database: Path) -> None:
@@ -198,12 +230,6 @@ def _check_file(database: Path) -> None:
         ) from error
 
 
-def _reason(error: BaseException) -> str:
-    """The last line of what the database said."""
-    said = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return said[-1].strip() if said else type(error).__name__
-
-
 def _is_in_memory(url: sqlalchemy.URL) -> bool:
     return _is_sqlite(url) and url.database in (None, "", ":memory:")
 
@@ -212,15 +238,25 @@ def _is_sqlite(url: sqlalchemy.URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
 
-def _engine_options(url: str) -> dict[str, Any]:
+def _engine_options(url: str, grace: int) -> dict[str, Any]:
+    import sqlalchemy
+
     if url.startswith("sqlite"):
         return {"connect_args": {"timeout": BUSY_SECONDS}}
-    return {"pool_pre_ping": True, "pool_size": 2, **_timeout()}
+    return {"pool_pre_ping": True, "pool_size": 2, **_timeouts(sqlalchemy.make_url(url), grace)}
 
 
-def _timeout() -> dict[str, Any]:
-    """How long a server may take to answer a call, in seconds."""
-    return {"connect_args": {"connect_timeout": 10}}
+def _timeouts(url: sqlalchemy.URL, grace: int | None = None) -> dict[str, Any]:
+    """How long a server may take to answer a call, a line may be dead before it counts as broken, and a
+    session may do nothing in the middle of a transaction (``grace`` seconds)."""
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
+    if grace is not None:
+        idle = f"-c idle_in_transaction_session_timeout={1000 * grace}"
+        given = url.query.get("options", "")  # what the user's URL says stays said
+        arguments["options"] = f"{given if isinstance(given, str) else ' '.join(given)} {idle}".strip()
+        arguments |= {"keepalives_idle": grace, "keepalives_interval": max(1, grace // 4)}
+        arguments |= {"keepalives_count": 4, "tcp_user_timeout": 2000 * grace}
+    return {"connect_args": arguments}
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

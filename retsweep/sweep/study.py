@@ -3,20 +3,27 @@
 A trial is one attempt at one run, named by the run's ``spec_hash``. It waits, runs in exactly one
 process, and ends complete or failed; Optuna's storage refuses every change to an ended trial, so
 **the running trial itself is the claim**: whoever takes a silent worker's work away ends its trial
-first, and what that worker does afterwards is refused here (:class:`ClaimLost`). Rows are kept in
-the storage before they are written as files, so the files can always be made again.
+first, and what that worker does afterwards is refused here (:class:`ClaimLost`). Of several trials of
+one run **the oldest that has not failed is the only one that can be taken**: an ended trial never comes
+back, so no run is carried out twice at once, even where one was enqueued twice (a server that goes away
+in the middle leaves open whether it had heard; a lock goes with it). Rows are kept in the storage before
+they are written as files, so the files can always be made again.
+
+A storage that is away is waited for (``patience.py``), except by :meth:`Study.beat`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from retsweep.sweep.files import intact
+from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.processes import identity, is_dead
-from retsweep.sweep.storage import StorageLost, open_study
+from retsweep.sweep.storage import open_study, seconds_up
 
 if TYPE_CHECKING:
     import optuna
@@ -42,19 +49,33 @@ class Entry:
     error: str | None
     row: dict[str, Any] | None
 
+    @property
+    def begun(self) -> bool:
+        """Whether a worker has signed for it. A lost trial that was not (its worker, or the storage, left
+        between taking and signing) is no attempt at the run."""
+        return self.worker is not None
+
+    def given_up(self, retries: int) -> bool:
+        return self.state == "lost" and self.begun and self.attempt >= retries
+
 
 class Study:
-    """One study in a storage. Safe to use from several threads and processes."""
+    """One study in a storage. Safe to use from several threads and processes. Raises StorageLost."""
 
-    def __init__(self, url: str, name: str, *, create: bool = False) -> None:
-        self._study = open_study(url, name, create=create)
+    def __init__(
+        self, url: str, name: str, *, create: bool = False, patience: Patience | None = None
+    ) -> None:
+        self.patience = patience or Patience(url)
+        heartbeat = self.patience.heartbeat
+        self._study = self.patience(lambda: open_study(url, name, create=create, heartbeat=heartbeat))
         self._storage = self._study._storage
 
     # ---- reading -----------------------------------------------------------------------------
     def entries(self) -> list[Entry]:
         """Every trial, oldest first."""
+        study = self._study._study_id
         try:
-            trials = self._storage.get_all_trials(self._study._study_id, deepcopy=False)
+            trials = self.patience(lambda: self._storage.get_all_trials(study, deepcopy=False))
             return [_entry(trial) for trial in trials if "spec_hash" in trial.user_attrs]
         except (ValueError, LookupError, TypeError) as error:  # no JSON, no state, no time of day
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -74,35 +95,43 @@ class Study:
         return best
 
     def holds(self, trial: int) -> bool:
-        """Whether the trial that this process took is still its own."""
+        """Whether the trial that this process took is still its own. Asks once, as :meth:`beat`."""
         from optuna.trial import TrialState
 
-        return bool(self._storage.get_trial(trial).state == TrialState.RUNNING)
+        found = self._storage.get_trial(trial)
+        return found.state == TrialState.RUNNING and found.user_attrs.get("worker") == identity()
 
     # ---- a worker's side ---------------------------------------------------------------------
     def claim(self, hashes: Collection[str]) -> Entry | None:
         """Takes the first waiting trial among ``hashes``; None if none waits."""
         from optuna.exceptions import UpdateFinishedTrialError
-        from optuna.trial import TrialState
 
-        for entry in self.entries():
-            if entry.state != "waiting" or entry.hash not in hashes:
-                continue
+        for entry in takeable(self.entries()):
             try:
-                # A heartbeat first: whoever dies between taking the trial and signing it is known
-                # to be silent, by the database's clock, and nobody goes by an earlier one's beats.
-                self._storage.record_heartbeat(entry.trial)
-                if self._storage.set_trial_state_values(entry.trial, TrialState.RUNNING):
-                    self._note(entry.trial, "worker", identity())
+                if entry.hash in hashes and self._take(entry.trial):
                     return entry
             except (UpdateFinishedTrialError, ClaimLost):
                 continue
         return None
 
+    def _take(self, trial: int) -> bool:
+        """Whether the trial is now this process's. (One that was taken when the storage went away, so that
+        it is not known by whom, is nobody's: it is never signed, and lost after the grace.)"""
+        from optuna.trial import TrialState
+
+        # A heartbeat first: whoever dies between taking the trial and signing it is known to be silent, by
+        # the database's clock, and nobody goes by an earlier one's beats.
+        self.patience(lambda: self._storage.record_heartbeat(trial))
+        taken = self.patience(lambda: self._storage.set_trial_state_values(trial, TrialState.RUNNING))
+        if taken:
+            self._note(trial, "worker", identity())
+        return bool(taken)
+
     def beat(self, trial: int, steps: tuple[int, int] | None = None) -> None:
-        """A sign of life. Raises ClaimLost if the trial was given to another."""
+        """A sign of life. Raises ClaimLost if the trial was given to another, and what the storage raises
+        if it is away: the next beat is soon."""
         if steps is not None:
-            self._note(trial, "steps", list(steps))
+            self._put(trial, "steps", list(steps))
         elif not self.holds(trial):
             raise ClaimLost
         self._storage.record_heartbeat(trial)
@@ -140,24 +169,36 @@ class Study:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             attributes = {"spec_hash": spec_hash, "label": label, "attempt": attempt}
             trial = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs=attributes)
-            self._study.add_trial(trial)
+            self.patience(lambda: self._study.add_trial(trial))
 
     def bury(self) -> None:
-        """Ends the trials of the dead: processes gone from this machine, silent ones elsewhere."""
+        """Ends the trials of the dead (processes gone from this machine, silent ones elsewhere) and the
+        waiting ones of runs that are complete."""
         import optuna
         from optuna.trial import TrialState
 
-        for entry in self.entries():
-            if entry.state == "running" and entry.worker is not None and is_dead(entry.worker):
-                try:
+        entries = self.entries()
+        complete = {entry.hash for entry in entries if entry.state == "complete"}
+        for entry in entries:
+            dead = entry.state == "running" and entry.worker is not None and is_dead(entry.worker)
+            if dead or (entry.state == "waiting" and entry.hash in complete):
+                with contextlib.suppress(ClaimLost):
                     self._end(entry.trial, TrialState.FAIL)
-                except ClaimLost:
-                    continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            optuna.storages.fail_stale_trials(self._study)
+        if self._silence_counts():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self.patience(lambda: optuna.storages.fail_stale_trials(self._study))
+
+    def _silence_counts(self) -> bool:
+        """Whether every worker that lives can have given a sign of life: not if the storage itself was
+        away less than the grace ago, as far as it says or this process has seen."""
+        up = self.patience(lambda: seconds_up(self.patience.url))
+        return up > self.patience.heartbeat.grace and not self.patience.just_returned
 
     def _note(self, trial: int, key: str, value: Any) -> None:
+        self.patience(lambda: self._put(trial, key, value))
+
+    def _put(self, trial: int, key: str, value: Any) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
@@ -167,11 +208,36 @@ class Study:
 
     def _end(self, trial: int, state: Any, values: list[float] | None = None) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        def end() -> None:
+            self._storage.set_trial_state_values(trial, state, values)
+
+        def unless_ended() -> None:
+            """The storage may have heard it the first time, and another may have taken the trial since."""
+            found = self._storage.get_trial(trial)
+            signed = found.user_attrs.get("worker")
+            released = state == TrialState.WAITING and signed is not None
+            if found.state != state and not released:
+                end()
 
         try:
-            self._storage.set_trial_state_values(trial, state, values)
+            self.patience(end, again=unless_ended)
         except UpdateFinishedTrialError as error:
             raise ClaimLost from error
+
+
+def takeable(entries: Iterable[Entry]) -> list[Entry]:
+    """Of ``entries``, oldest first, those that may be taken: of each run the oldest that has not failed, if
+    it waits. A younger one is a spare for when that fails."""
+    valid: dict[str, Entry] = {}
+    complete = set()
+    for entry in entries:
+        if entry.state in ("waiting", "running", "complete"):
+            valid.setdefault(entry.hash, entry)
+        if entry.state == "complete":
+            complete.add(entry.hash)
+    return [entry for entry in valid.values() if entry.state == "waiting" and entry.hash not in complete]
 
 
 #: Of several trials of one run, which says how it stands (a later one wins a draw).

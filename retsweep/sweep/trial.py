@@ -15,12 +15,13 @@ from retsweep.spec.configs import as_yaml
 from retsweep.spec.secret import hidden
 from retsweep.sweep.dashboard import grouping
 from retsweep.sweep.files import plain, sealed, write_row, write_whole
+from retsweep.sweep.patience import StorageLost, say_on_stderr
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.rows import costs, describe
-from retsweep.sweep.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import TrackedRun, Tracker
+from retsweep.train.atomic import is_full
 
 #: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
 CHECKPOINTS = ("last.pt", "best.pt")
@@ -29,11 +30,18 @@ SPARES = ("last.old.pt", "best.old.pt")
 STATUS_OK, STATUS_FAILED = "ok", "failed"
 
 
+class DiskFull(Exception):
+    """The disk of the study's folder has no space left. What was under way waits in the study's queue, what
+    had ended is there with its row; files are whole. Its text is one line for the user."""
+
+
 class Heart:
-    """Signs of life of a trial from a thread of their own, with the steps done so far."""
+    """Signs of life of a trial from a thread of their own, with the steps done so far. A storage that is
+    away misses some; a process that has given none for long waits for it in :meth:`check`."""
 
     def __init__(self, study: Study, trial: int) -> None:
         self._study, self._trial = study, trial
+        self._heartbeat = study.patience.heartbeat
         self._over = threading.Event()
         self._lost = threading.Event()
         self._steps: tuple[int, int] | None = None
@@ -45,6 +53,10 @@ class Heart:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """No more signs: the trial is about to be ended."""
         self._over.set()
         self._thread.join()
 
@@ -54,42 +66,59 @@ class Heart:
     def check(self) -> None:
         """Raises ClaimLost if the trial was given to another. A process that slept for long asks
         before it goes on: it may have been taken for dead. (Not time.monotonic(): it stands
-        still while a machine is suspended.)"""
-        if time.time() - self._heard > GRACE_SECONDS / 2:
-            self._study.beat(self._trial)
+        still while a machine is suspended.) Raises StorageLost if nobody is there to answer."""
+        if time.time() - self._heard > self._heartbeat.grace / 2:
+            self._study.patience(lambda: self._study.beat(self._trial))
             self._heard = time.time()
         if self._lost.is_set():
             raise ClaimLost
 
     def _beat(self) -> None:
         told: tuple[int, int] | None = None
-        while not self._over.wait(HEARTBEAT_SECONDS):
+        missed = False
+        while not self._over.wait(self._heartbeat.every):
             steps = self._steps
             try:
                 self._study.beat(self._trial, steps if steps != told else None)
             except ClaimLost:
                 self._lost.set()
                 return
-            except Exception:  # the database is away: the next beat, or check(), will tell
-                traceback.print_exc()
+            except Exception as error:  # the database is away: the next beat, or check(), will tell
+                if not missed:
+                    say_on_stderr(f"no sign of life could be given, the next may: {one_line(error)}")
+                missed = True
             else:
-                told, self._heard = steps, time.time()
+                told, self._heard, missed = steps, time.time(), False
 
 
 def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
-    """Carries out a claimed trial and ends it in the study, unless the claim is lost."""
+    """Carries out a claimed trial and ends it in the study, unless the claim is lost. Raises DiskFull,
+    StorageLost."""
+    try:
+        with contextlib.suppress(ClaimLost):
+            _run_trial(job, study, entry, stopping)
+    except Exception as error:
+        if not is_full(error):
+            raise
+        with contextlib.suppress(ClaimLost):  # it had ended: its files are made again from its row
+            study.release(entry.trial)
+        raise DiskFull(f"{job.folder}: no space left on the disk") from error
+
+
+def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
     began = time.monotonic()
     planned = job.runs[entry.hash]
     folder = job.trial_folder(entry.hash)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
-    with contextlib.suppress(ClaimLost), _tracker(job, planned, entry.hash) as tracker:
+    with Heart(study, entry.trial) as heart, _tracker(job, planned, entry.hash) as tracker:
         try:
-            with Heart(study, entry.trial) as heart:
-                row, failure = _attempt(job, planned, folder, heart, stopping, tracker)
+            row, failure = _attempt(job, planned, folder, heart, stopping, tracker)
         except InterruptedRun:
+            heart.rest()
             study.release(entry.trial)
             return
+        heart.rest()
         row = sealed({**row, "trial_seconds": time.monotonic() - began})
         if failure is None:
             study.complete(entry.trial, row)
@@ -125,8 +154,8 @@ def _attempt(
     stopping: Callable[[], bool],
     tracker: Tracker,
 ) -> tuple[dict[str, Any], str | None]:
-    """The trial's row, and the traceback of what it raised if it did. InterruptedRun and ClaimLost
-    pass through."""
+    """The trial's row, and the traceback of what it raised if it did. InterruptedRun, ClaimLost,
+    StorageLost and the error of a full disk pass through."""
 
     def stop() -> bool:
         heart.check()
@@ -147,9 +176,11 @@ def _attempt(
         row |= _checked(job, planned)
         columns = planned.spec.task(planned.spec, workspace)
         row = plain({**row, "status": STATUS_OK, **columns})
-    except (InterruptedRun, ClaimLost):
+    except (InterruptedRun, ClaimLost, StorageLost):
         raise
     except (Exception, SystemExit) as error:
+        if is_full(error):
+            raise
         said = hidden(one_line(error), [job.url])
         failed = {**row, "status": STATUS_FAILED, "error": said}
         return plain(failed), hidden("".join(traceback.format_exception(error)), [job.url])

@@ -19,6 +19,8 @@ from retsweep.sweep.processes import die_with_parent
 
 LENGTH_BYTES = 8
 STOP = b"s"
+#: Exit codes: what the parent is to know of a worker that leaves before the queue is empty.
+EXIT_STORAGE_LOST, EXIT_DISK_FULL = 3, 4
 
 
 def send_job(pipe: IO[bytes], job: Any) -> None:
@@ -40,18 +42,34 @@ def main() -> None:
     found = pickle.loads(job)
     # The log is read by others, and what raises, warns or prints knows nothing of secrets.
     sys.stdout, sys.stderr = Hiding(sys.stdout, [found.url]), Hiding(sys.stderr, [found.url])
-    work(found, stopping)
+    code = _worked(found, stopping)
     sys.stdout.flush()
+    sys.exit(code)
+
+
+def _worked(job: Any, stopping: threading.Event) -> int:
+    """:func:`work` as an exit code, and a line in the log where it is not 0."""
+    from retsweep.sweep.patience import StorageLost, say_on_stderr
+    from retsweep.sweep.trial import DiskFull
+
+    try:
+        work(job, stopping)
+    except (DiskFull, StorageLost) as error:
+        say_on_stderr(str(error))
+        return EXIT_DISK_FULL if isinstance(error, DiskFull) else EXIT_STORAGE_LOST
+    return 0
 
 
 def work(job: Any, stopping: threading.Event) -> None:
-    """Runs waiting trials of ``job`` one after another until there is none or it shall stop."""
+    """Runs waiting trials of ``job`` one after another until there is none or it shall stop. Raises
+    DiskFull, StorageLost."""
+    from retsweep.sweep.patience import Patience
     from retsweep.sweep.study import Study
     from retsweep.sweep.trial import run_trial
     from retsweep.tasks.train import PublishedDefectWarning
 
     warnings.simplefilter("ignore", PublishedDefectWarning)  # the parent has said it, once for all
-    study = Study(job.url, job.study)
+    study = Study(job.url, job.study, patience=Patience(job.url, job.heartbeat))
     while not stopping.is_set():
         entry = study.claim(job.runs)
         if entry is None:

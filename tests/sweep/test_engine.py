@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import os
@@ -25,14 +26,15 @@ import pytest
 from rich.console import Console
 
 from retsweep.__main__ import main
-from retsweep.sweep import engine, storage, trial
+from retsweep.sweep import engine, trial
 from retsweep.sweep.command import sweep
 from retsweep.sweep.engine import Outcome
+from retsweep.sweep.mirror import mirror
 from retsweep.sweep.plan import Job, plan
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code
 from retsweep.sweep.storage import storage_url
-from retsweep.sweep.study import Study
+from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import wanted
 from retsweep.sweep.workers import Worker
 from retsweep.tracking import NoTracker
@@ -205,27 +207,69 @@ def test_a_trial_that_kills_its_workers_is_given_up(here: Path) -> None:
     assert events(here) == {"began@0": 2, "stepped": 2}
 
 
+def claimed(here: Path) -> tuple[Job, Study, Entry]:
+    """A study of one toy, which this process has taken."""
+    planned = plan(wanted([*TOY, "+task.steps=3"]))
+    url = storage_url(None, here)
+    job = Job(planned, url, "s", here, here / "cache", "cpu", NoTracker())
+    study = open_and_reconcile(url, "s", job.labels)
+    taken = study.claim(job.runs)
+    assert taken is not None
+    return job, study, taken
+
+
 @pytest.mark.parametrize("noticed", ["at the next step", "at the end"])
 def test_a_worker_that_lost_its_claim_leaves_no_trace(
     here: Path, monkeypatch: pytest.MonkeyPatch, noticed: str
 ) -> None:
-    planned = plan(wanted([*TOY, "+task.steps=3"]))
-    ((spec_hash, run_),) = planned.items()
-    url = storage_url(None, here)
-    job = Job({spec_hash: run_}, url, "s", here, here / "cache", "cpu", NoTracker())
-    study = open_and_reconcile(url, "s", job.labels)
-    taken = study.claim(job.runs)
-    assert taken is not None
+    job, study, taken = claimed(here)
+    url, spec_hash = job.url, taken.hash
     Study(url, "s")._note(taken.trial, "worker", dead_process())
     reconcile(Study(url, "s"), url, "s", job.labels, retries=1)  # it slept, and was taken for dead
     if noticed == "at the next step":
-        monkeypatch.setattr(trial, "GRACE_SECONDS", 0)
+        impatient = SimpleNamespace(every=2, grace=0)  # it asks before every step
+        monkeypatch.setattr(study.patience, "heartbeat", impatient)
     before = study.standing(job.runs)
     trial.run_trial(job, study, taken, lambda: False)
     assert study.standing(job.runs) == before
     assert before[spec_hash].state == "waiting"
     assert not (job.trial_folder(spec_hash) / "row.json").exists()
     assert events(here)["ended"] == (noticed == "at the end")
+
+
+def test_a_full_disk_sends_the_run_back_and_the_machine_away(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other machines may have space; this one has not, and one line says so. Nothing counts as failed."""
+    command = [*TOY, "+task.steps=2", "+task.full_at=0", "retries=0"]
+    assert main(command) == 1
+    captured = capsys.readouterr()
+    assert "runs/s: no space left on the disk; workers save what they can" in captured.out
+    assert "no space left in runs/s: 1 of 1 runs are left; the same command goes on" in captured.out
+    assert captured.err == ""
+    assert Path("runs/s/worker-0.log").read_text() == "retsweep: runs/s: no space left on the disk\n"
+    (entry,) = ledger().entries()
+    assert (entry.state, entry.attempt, rows()) == ("waiting", 0, {})
+    hurry()
+    assert main(command) == 0
+    assert list(rows()) == [0]
+
+
+def test_a_row_is_in_the_storage_before_the_disk_is_full(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, study, taken = claimed(here)
+
+    def full(folder: Path, row: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(trial, "write_row", full)
+    with pytest.raises(trial.DiskFull, match=r"no space left on the disk$"):
+        trial.run_trial(job, study, taken, lambda: False)
+    (entry,) = study.entries()
+    assert entry.state == "complete"
+    assert entry.row is not None
+    assert not (job.trial_folder(taken.hash) / "row.json").exists()
+    mirror(job, study.standing(job.runs), retries=1)
+    assert json.loads((job.trial_folder(taken.hash) / "row.json").read_text()) == entry.row
 
 
 #: It would run for minutes, on any machine, unless it is told to hurry.
@@ -283,9 +327,8 @@ def test_a_limit_stops_cleanly_and_the_next_run_goes_on_also_after_its_parent_wa
     until(lambda: not alive(running.worker["pid"]), seconds=10)
 
     # Not by the heartbeat: with this grace the next command would wait for days.
-    monkeypatch.setattr(storage, "GRACE_SECONDS", 10**6)
     hurry()
-    last, _ = run(*LONG)
+    last, _ = run(*LONG, f"heartbeat.grace={10**6}")
     assert (last.ending, last.finished, last.left) == ("done", ("Type A 2:2",), ())
     assert rows()[0]["first_step"] == stopped_at
     assert events(here) == {"began@0": 1, f"began@{stopped_at}": 2, "stepped": 3, "ended": 1}

@@ -16,10 +16,11 @@ import pytest
 import sqlalchemy
 
 from retsweep.spec import SpecError
+from retsweep.spec.settings import Heartbeat
 from retsweep.sweep import study as study_module
 from retsweep.sweep.processes import here, identity, is_dead
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
-from retsweep.sweep.storage import GRACE_SECONDS, check_folder, check_reachable, storage_url
+from retsweep.sweep.storage import check_folder, check_reachable, storage_url
 from retsweep.sweep.study import ClaimLost, Study
 
 WANTED = {"a": "run a", "b": "run b"}
@@ -157,7 +158,8 @@ def test_a_silent_worker_elsewhere_is_taken_for_dead_after_the_grace(url: str) -
 
 def let_the_grace_pass(url: str) -> None:
     with sqlalchemy.create_engine(url).begin() as connection:
-        aged = f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-{GRACE_SECONDS + 5} seconds')"
+        seconds = Heartbeat().grace + 5
+        aged = f"UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, '-{seconds} seconds')"
         assert connection.execute(sqlalchemy.text(aged)).rowcount == 1
 
 
@@ -178,7 +180,7 @@ def test_a_trial_taken_and_not_yet_signed_goes_by_the_databases_clock(
     let_the_grace_pass(url)
     reconcile(study, url, "s", WANTED, retries=1)
     standing = study.standing(WANTED)["a"]
-    assert (standing.state, standing.attempt) == ("waiting", 1)
+    assert (standing.state, standing.attempt) == ("waiting", 0), "nobody had begun it"
 
 
 def dies() -> dict[str, str | int]:

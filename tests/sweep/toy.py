@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -20,8 +21,9 @@ LOG = "RETSWEEP_TOY_LOG"
 @spec
 class Toy:
     """``steps`` of ``seconds`` each (of none once the tests are in a :func:`hurry`); ``fails_at`` a
-    seed that raises, ``dies_at`` one whose worker is killed in the middle (``deaths`` times);
-    ``says`` is printed; a ``deaf`` toy does not stop when it is asked to."""
+    seed that raises, ``dies_at`` one whose worker is killed in the middle (``deaths`` times),
+    ``full_at`` one that finds no space on the disk until the tests are in a hurry; ``says`` is
+    printed; a ``deaf`` toy does not stop when it is asked to."""
 
     name: ClassVar[str] = "toy"
     reads_data: ClassVar[bool] = False
@@ -33,6 +35,7 @@ class Toy:
     fails_at: int | None = None
     dies_at: int | None = None
     deaths: int = 1
+    full_at: int | None = None
     says: str = ""
     deaf: bool = False
 
@@ -52,6 +55,8 @@ class Toy:
                 tell(workspace.folder.name, "stepped")
             if run.seed == self.fails_at:
                 raise ValueError("the toy broke\nand says so at length")
+            if run.seed == self.full_at and not _hurried().exists():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(saved))
             self._die(run, workspace.folder)
         tell(workspace.folder.name, "ended")
         return {"valid_ppl": 10.0 + run.seed, "steps": self.steps, "first_step": first}

@@ -1,0 +1,121 @@
+"""What is wrong with a study after the storm: its ledger, its files, its numbers."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from retsweep.sweep.study import Entry
+from retsweep.train import checkpoint
+
+#: Columns that a clock or the machine's memory measured: no two runs have the same.
+MEASURED = (
+    *("seconds", "trial_seconds", "trial_training_seconds", "tokens_per_second"),
+    *("gemm_flops_per_second", "mfu", "peak_memory_bytes"),
+)
+
+
+@dataclass
+class Verdict:
+    """Counts; all but ``rows`` and ``weights``, what was compared, should be 0. ``lost`` and ``doubled`` are
+    runs with no finished trial, or several; ``open`` trials that wait or run after the end; ``missing``
+    rows that the last machine has not in its files, and weights that no machine has; ``differing`` rows or
+    weights that are not those of the unbroken run, to the bit; ``broken`` files that are not whole."""
+
+    rows: int = 0
+    weights: int = 0
+    lost: int = 0
+    doubled: int = 0
+    open: int = 0
+    missing: int = 0
+    differing: int = 0
+    broken: int = 0
+
+    def __add__(self, other: Verdict) -> Verdict:
+        names = [one.name for one in fields(Verdict)]
+        return Verdict(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+    @property
+    def good(self) -> bool:
+        return not any((self.lost, self.doubled, self.open, self.missing, self.differing, self.broken))
+
+    def line(self) -> str:
+        return (
+            f"{self.rows} rows and {self.weights} weights compared with unbroken runs: {self.differing} "
+            f"differ; {self.missing} missing, {self.broken} files broken, {self.open} trials left open"
+        )
+
+
+def judge(
+    entries: Iterable[Entry], unbroken: Mapping[str, Path], last: Path, folders: Iterable[Path]
+) -> Verdict:
+    """``unbroken`` has the folder of each run's undisturbed trial, by hash; ``last`` is the study's folder
+    of the machine that ran last, ``folders`` those of all."""
+    entries, folders = list(entries), list(folders)
+    finished = Counter(entry.hash for entry in entries if entry.state == "complete")
+    rows = {entry.hash: entry.row for entry in entries if entry.state == "complete"}
+    verdict = Verdict(
+        lost=sum(not finished[key] for key in unbroken),
+        doubled=sum(finished[key] > 1 for key in unbroken) + len(finished.keys() - unbroken.keys()),
+        open=sum(entry.state in ("waiting", "running") for entry in entries),
+        broken=sum(_broken_files(folder) for folder in folders),
+    )
+    for key, reference in unbroken.items():
+        row = rows.get(key)
+        verdict.rows += 1
+        verdict.missing += row is None or _read(last / "trials" / key / "row.json") != row
+        verdict.differing += row is not None and _plain(row) != _plain(_read(reference / "row.json"))
+        found = [_weights(folder / "trials" / key) for folder in folders]
+        ended = [weights for weights in found if weights is not None]
+        expected = _weights(reference)
+        verdict.weights += 1
+        verdict.missing += not ended or expected is None
+        verdict.differing += any(expected is not None and not _equal(one, expected) for one in ended)
+    return verdict
+
+
+def _plain(row: Any) -> Any:
+    return row and {name: value for name, value in row.items() if name not in MEASURED}
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor] | None:
+    """Of a run that has ended in ``folder``; None if none has."""
+    try:
+        content = checkpoint.load(folder / "last.pt")
+    except FileNotFoundError:
+        return None
+    return dict(content["weights"]) if content["state"]["status"] == "ok" else None
+
+
+def _equal(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _broken_files(folder: Path) -> int:
+    """Files of a study's folder that cannot be read as what they are. (Hidden ones are leftovers of writers
+    that were killed: nobody reads them, and the next run there removes them.)"""
+    broken = 0
+    for path in folder.rglob("*"):
+        if path.name.startswith("."):
+            continue
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".pt":
+                checkpoint.load(path)
+        except (ValueError, checkpoint.BrokenCheckpoint):
+            broken += 1
+    return broken
