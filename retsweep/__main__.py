@@ -63,7 +63,7 @@ def _run(words: list[str], began: float, *, only_config: bool) -> int:
     from retsweep.spec.base import SpecError
 
     try:
-        from retsweep.sweep import command
+        from retsweep.search import command
 
         if only_config:
             print(command.config(words), end="")
