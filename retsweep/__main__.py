@@ -72,7 +72,7 @@ def _run(words: list[str], began: float, *, only_config: bool) -> int:
 
     try:
         with trust.allowing(words):
-            from retsweep.sweep import command
+            from retsweep.search import command
 
             if only_config:
                 print(command.config(words), end="")

@@ -43,8 +43,9 @@ RUN_SECTIONS = (
 #: Sections that a trial's config.yaml lacks if it is older than they are.
 LATER_SECTIONS = ("evaluate",)
 SETTINGS = tuple(field.name for field in dataclasses.fields(Settings))
-#: ``budget`` is what a scale suggests to a protocol (by interpolation); ``sweep`` lists variants.
-OTHERS = ("budget", "sweep")
+#: ``budget`` is what a scale suggests to a protocol (by interpolation), and the limits of a search;
+#: ``sweep`` lists variants, ``search`` is how they are found.
+OTHERS = ("budget", "sweep", "search")
 #: What the class of a section must have: any class of retsweep would do else, and fail later.
 NEEDED = {
     "layout": ("kind",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,30 @@ from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import answering, check_folder, check_reachable, exclusive, storage_url
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
-from retsweep.sweep.workers import places
+from retsweep.sweep.workers import Places, places
 from retsweep.tasks.train import published_defects
 from retsweep.train.atomic import is_full
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
-def run(arguments: Sequence[str], began: float | None = None) -> int:
+#: Gives a job that has all that is known beforehand the feed that brings its runs.
+Feeding = Callable[[Job], Job]
+
+
+def run(
+    arguments: Sequence[str],
+    began: float | None = None,
+    wanted: Wanted | None = None,
+    feeding: Feeding | None = None,
+) -> int:
     """Runs what ``arguments`` (overrides, or a trial's config.yaml first) ask for: exit code.
 
-    ``began``: time.monotonic() at the command's start. Raises SpecError before anything is written.
+    ``began``: time.monotonic() at the command's start; ``wanted``: what they ask for, if that is known.
+    Raises SpecError before anything is written.
     """
     began = time.monotonic() if began is None else began
-    wanted = asked(read(arguments), arguments)
+    wanted = asked(read(arguments), arguments) if wanted is None else wanted
     if generate.is_asked(wanted):
         generate.generate(wanted, arguments, _file(arguments))
         return EXIT_OK
@@ -54,7 +64,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
             if found is None:
                 return tuned
             wanted, since = found, time.monotonic()
-        outcome = sweep(wanted, console, began, arguments, since)
+        outcome = sweep(wanted, console, began, arguments, since, feeding)
         folder = _folder(wanted)
         _table(folder, outcome, wanted, console)
     except StorageLost as error:
@@ -75,14 +85,18 @@ def sweep(
     began: float,
     arguments: Sequence[str] = (),
     since: float | None = None,
+    feeding: Feeding | None = None,
 ) -> Outcome:
     """Carries out everything wanted, as far as time and signals let it; ``arguments`` are what asked
-    for it, ``since`` when the command's work on this study began if other work came first. Raises
-    SpecError, before anything is written, and StorageLost."""
+    for it, ``since`` when the command's work on this study began if other work came first. With
+    ``feeding`` what is wanted only stands for the runs that a feed brings. Raises SpecError, before
+    anything is written, and StorageLost."""
     _check_places(wanted)
     planned = plan(wanted)
     _check_rows(wanted, planned)
     job = _job(wanted, planned)
+    if feeding is not None:
+        job = feeding(job)
     return _carry_out(job, wanted, console, began, arguments, since)
 
 
@@ -212,12 +226,16 @@ def _carry_out(
     """Runs the trials of ``job`` (all that is ``wanted`` of a study, or what is left of it)."""
     planfile.note(job.folder, wanted.sweep, arguments, job.runs)
     chosen = places(wanted.settings)
-    many = len(job.runs)
-    console.print(_heading(wanted, many, min(chosen.count, many), chosen.device), markup=False)
+    console.print(_heading(job, wanted, chosen), markup=False)
     defects = defects_in(wanted.runs)
     if defects:
         console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
-    return Engine(job, wanted.settings, chosen, console, began, since).run()
+    engine = Engine(job, wanted.settings, chosen, console, began, since)
+    try:
+        return engine.run()
+    finally:
+        if job.feed is not None:  # it brought more
+            planfile.note(job.folder, wanted.sweep, arguments, engine.runs)
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -280,9 +298,13 @@ def defects_in(runs: Iterable[Run]) -> list[str]:
     return list(dict.fromkeys(words for defects in found for words in defects))
 
 
-def _heading(wanted: Wanted, runs: int, workers: int, device: str) -> str:
-    many = f"{runs} runs" if runs != 1 else "1 run"
-    return f"{_folder(wanted)}: {many}, {workers} x {device}, tracker {_tracking(wanted.settings)}"
+def _heading(job: Job, wanted: Wanted, chosen: Places) -> str:
+    many, workers = f"{len(job.runs)} runs" if len(job.runs) != 1 else "1 run", chosen.count
+    if job.feed is not None:
+        many = job.feed.heading()
+    else:
+        workers = min(workers, len(job.runs))
+    return f"{_folder(wanted)}: {many}, {workers} x {chosen.device}, tracker {_tracking(wanted.settings)}"
 
 
 def _folder(wanted: Wanted) -> Path:

@@ -6,6 +6,7 @@ be killed at any moment; its workers leave with it, and the next run of the same
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from rich.console import Console
 from retsweep.spec import Settings, SpecError
 from retsweep.sweep.mirror import mirror
 from retsweep.sweep.patience import Patience, StorageLost
-from retsweep.sweep.plan import Job
+from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code, code_here
@@ -67,7 +68,9 @@ class Engine:
     ) -> None:
         self._job, self._settings, self._places = job, settings, places
         self._labels = job.labels
-        self._screen = Screen(console, self._labels)
+        self._screen = (
+            Screen(console, self._labels) if job.feed is None else job.feed.screen(console, self._labels)
+        )
         minutes = settings.limit.minutes
         self._deadline = began + 60 * minutes if minutes is not None else float("inf")
         self._workers: list[Worker] = []
@@ -80,6 +83,11 @@ class Engine:
         self._deaths = 0
         self._since = began if since is None else since
         self._patience = Patience(job.url, job.heartbeat, self._screen.note, self._while_away)
+
+    @property
+    def runs(self) -> Mapping[str, Planned]:
+        """All that there are by now: a feed brings more."""
+        return self._job.runs
 
     def run(self) -> Outcome:
         """Raises SpecError if workers cannot start at all, StorageLost if the storage fails on the
@@ -97,7 +105,7 @@ class Engine:
     def _sweep(self) -> dict[str, Entry]:
         job = self._job
         study = open_and_reconcile(job.url, job.study, self._labels, self._patience)
-        standing = study.standing(job.runs)
+        standing = self._standing(study)
         self._known = {key for key, entry in standing.items() if entry.state == "complete"}
         self._tell_known(standing)
         handlers = self._listen()
@@ -141,15 +149,32 @@ class Engine:
                 self._reconcile(study, standing, died)
                 reconciled = time.monotonic()
             if died or left or time.monotonic() - looked > LOOK_SECONDS:
-                standing = study.standing(self._job.runs)
+                standing = self._standing(study)
                 looked = time.monotonic()
                 self._screen.update(standing)
                 self._staff(standing)
-            if not self._workers and (self._ending != "done" or _is_over(standing, self._settings.retries)):
+            if not self._workers and (self._ending != "done" or self._is_over(standing)):
                 return standing
             if time.monotonic() > self._deadline:
                 self._stop("limit")
             time.sleep(TICK_SECONDS)
+
+    # ---- runs --------------------------------------------------------------------------------
+    def _standing(self, study: Study) -> dict[str, Entry]:
+        """How every run stands. Where a feed brings runs, it is asked for as many as there are places
+        without a worker, and what it has brought by now is taken up."""
+        job = self._job
+        if job.feed is not None:
+            if self._ending == "done":
+                job.feed.refill(job, study, self._places.count - len(self._workers))
+            joined = job.feed.joined(job, study)
+            self._job = job = dataclasses.replace(job, runs=joined)
+            self._labels.update(job.labels)
+        return study.standing(job.runs)
+
+    def _is_over(self, standing: Mapping[str, Entry]) -> bool:
+        """A feed that was asked for runs, and left none to wait for, has none."""
+        return _is_over(standing, self._settings.retries) or (self._job.feed is not None and not standing)
 
     # ---- workers -----------------------------------------------------------------------------
     def _staff(self, standing: Mapping[str, Entry]) -> None:
@@ -188,7 +213,7 @@ class Engine:
         barren = [worker for worker in died if worker.identity not in held]
         fruitful = any(worker.identity in held for worker in (*died, *self._workers))
         self._barren = 0 if fruitful else self._barren + len(barren)
-        unfinished = not _is_over(study.standing(self._job.runs), self._settings.retries)
+        unfinished = not self._is_over(study.standing(self._job.runs))
         if barren and unfinished and self._barren >= BARREN_DEATHS and self._ending == "done":
             raise SpecError(f"workers die before they take a trial; {barren[-1].log} says why")
 
@@ -265,8 +290,8 @@ class Engine:
         )
 
     def _spent(self, standing: Mapping[str, Entry], seconds: float) -> Spent | None:
-        if self._ending != "done" or self._deaths:
-            return None  # what was stopped, or died, has written no seconds
+        if self._ending != "done" or self._deaths or self._job.feed is not None:
+            return None  # what was stopped, or died, or is paused, has written no seconds
         own = [
             entry.row
             for key, entry in standing.items()
@@ -276,7 +301,8 @@ class Engine:
 
 
 def _is_over(standing: Mapping[str, Entry], retries: int) -> bool:
-    """Whether every run is complete, failed, or given up."""
+    """Whether every run is complete, failed, given up, or paused with nobody to promote it."""
     return bool(standing) and all(
-        entry.state in ("complete", "failed") or entry.given_up(retries) for entry in standing.values()
+        entry.state in ("complete", "failed", "paused") or entry.given_up(retries)
+        for entry in standing.values()
     )

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from retsweep.spec import RunSpec
 from retsweep.spec.evaluate import Evaluate
@@ -16,7 +16,11 @@ from retsweep.sweep.variants import Run, Wanted
 from retsweep.tasks.probes import pinned
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from retsweep.data.prepare import TokenisedCorpus
+    from retsweep.sweep.progress import Screen
+    from retsweep.sweep.study import Entry, Study
 
 #: What stands for the data of a run that reads none.
 NO_DATA = ""
@@ -36,10 +40,34 @@ class Planned:
         return self.run.spec
 
 
+class Feed(Protocol):
+    """Where runs come from while a study is worked on: a search. Workers and their parents hold copies of
+    one, which share what the storage has."""
+
+    def refill(self, job: Job, study: Study, waiting: int) -> None:
+        """Brings the search on as far as what is known allows, so that, if it is not over, at least
+        ``waiting`` runs wait for a worker."""
+
+    def take(self, job: Job, study: Study) -> Entry | None:
+        """:meth:`refill` and a claim at once; None if nothing waits."""
+
+    def build(self, job: Job, entry: Entry) -> Planned:
+        """The run of an entry that another process may have proposed. Raises SpecError."""
+
+    def joined(self, job: Job, study: Study) -> dict[str, Planned]:
+        """All runs of the search that the study has by now."""
+
+    def heading(self) -> str:
+        """What is searched, in words."""
+
+    def screen(self, console: Console, labels: Mapping[str, str]) -> Screen:
+        """What shows it while it runs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` and ``heartbeat`` as
-    in Settings."""
+    in Settings. ``feed`` brings further runs while they are worked on."""
 
     runs: Mapping[str, Planned]
     url: str
@@ -50,6 +78,13 @@ class Job:
     tracker: Any
     keep: Literal["checkpoints", "rows"] = "checkpoints"
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
+    feed: Feed | None = None
+
+    def planned(self, entry: Entry) -> Planned:
+        """The run that ``entry`` is of. Raises SpecError."""
+        if self.feed is None or entry.hash in self.runs:
+            return self.runs[entry.hash]
+        return self.feed.build(self, entry)
 
     @property
     def labels(self) -> dict[str, str]:

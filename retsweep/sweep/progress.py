@@ -99,6 +99,10 @@ class Screen:
             self._spoke = time.monotonic()
             self.note(self._standing_line(standing))
 
+    def _share(self, standing: Mapping[str, Entry]) -> float:
+        """How much of the work is behind, from 0 to 1."""
+        return self._estimate.done / len(self._labels)
+
     def _standing_line(self, standing: Mapping[str, Entry]) -> str:
         over = sum(entry.state in ("complete", "failed") for entry in standing.values())
         running = sum(entry.state == "running" for entry in standing.values())
@@ -116,7 +120,7 @@ class Screen:
             done, total = entry.steps
             at = f"{done}/{total}" if total else "starting"
             bar.add_task(f"  {self._labels[key]:<{width}}", total=total or None, completed=done, at=at)
-        percent = round(100 * self._estimate.done / len(self._labels))
+        percent = round(100 * self._share(standing))
         bar.add_task(f"{'all':<{width + 2}}", total=100, completed=percent, at=self._standing_line(standing))
         return Group(bar)
 

@@ -24,7 +24,7 @@ def open_and_reconcile(
         for spec_hash, label in wanted.items():
             entry = standing.get(spec_hash)
             if entry is None or entry.state in ("failed", "lost"):
-                study.enqueue(spec_hash, label, attempt=0)
+                study.enqueue(spec_hash, label, attempt=0, **(entry.carried if entry else {}))
     return study
 
 
@@ -35,4 +35,4 @@ def reconcile(study: Study, url: str, name: str, wanted: Mapping[str, str], retr
         study.bury()
         for spec_hash, entry in study.standing(wanted).items():
             if entry.state == "lost" and not entry.given_up(retries):
-                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + entry.begun)
+                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + entry.begun, **entry.carried)

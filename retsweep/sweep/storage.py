@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import SpecError
+from retsweep.spec.secret import hidden
 from retsweep.spec.settings import Heartbeat
 from retsweep.sweep.patience import Patience, StorageLost, lost, reason, shown
 

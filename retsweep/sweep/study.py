@@ -15,9 +15,10 @@ A storage that is away is waited for (``patience.py``), except by :meth:`Study.b
 from __future__ import annotations
 
 import contextlib
+import math
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from retsweep.sweep.files import intact
@@ -28,7 +29,7 @@ from retsweep.sweep.storage import open_study, seconds_up
 if TYPE_CHECKING:
     import optuna
 
-State = Literal["waiting", "running", "complete", "failed", "lost"]
+State = Literal["waiting", "paused", "running", "complete", "failed", "lost"]
 
 
 class ClaimLost(Exception):
@@ -38,7 +39,13 @@ class ClaimLost(Exception):
 @dataclass(frozen=True)
 class Entry:
     """A trial as the ledger has it. ``failed`` raised (``error`` says what); ``lost`` means that
-    its worker died. ``attempt`` counts from 0. ``steps`` are (done, in all)."""
+    its worker died. ``attempt`` counts from 0. ``steps`` are (done, in all).
+
+    Of a search, which carries them on to a further attempt (``carried``): ``overrides`` compose to the run;
+    ``until`` are the optimiser steps after which it stops until it is promoted (None: its end), and
+    ``rungs`` its validation perplexity at each such stop (infinite: no number). It is ``paused`` where it
+    has got that far.
+    """
 
     trial: int
     hash: str
@@ -48,6 +55,14 @@ class Entry:
     worker: dict[str, Any] | None
     error: str | None
     row: dict[str, Any] | None
+    overrides: tuple[str, ...] = ()
+    until: int | None = None
+    rungs: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """As :meth:`Study.enqueue` takes it."""
+        return {"overrides": self.overrides, "until": self.until, "rungs": self.rungs}
 
     @property
     def begun(self) -> bool:
@@ -69,6 +84,11 @@ class Study:
         heartbeat = self.patience.heartbeat
         self._study = self.patience(lambda: open_study(url, name, create=create, heartbeat=heartbeat))
         self._storage = self._study._storage
+
+    @property
+    def storage(self) -> optuna.storages.BaseStorage:
+        """Where further studies may lie beside this one."""
+        return self._storage
 
     # ---- reading -----------------------------------------------------------------------------
     def entries(self) -> list[Entry]:
@@ -161,13 +181,37 @@ class Study:
         self._note(trial, "worker", None)
         self._end(trial, TrialState.WAITING)
 
+    def pause(self, entry: Entry, perplexity: float) -> None:
+        """Puts a trial back that has got as far as its ``until``: it waits to be promoted. Raises ClaimLost
+        if it was given to another."""
+        from optuna.trial import TrialState
+
+        assert entry.until is not None
+        self._note(entry.trial, "rungs", _written({**entry.rungs, entry.until: perplexity}))
+        self._note(entry.trial, "worker", None)
+        self._end(entry.trial, TrialState.WAITING)
+
     # ---- reconciling: under storage.exclusive ------------------------------------------------
-    def enqueue(self, spec_hash: str, label: str, attempt: int) -> None:
+    def promote(self, trial: int, until: int | None) -> None:
+        """Lets a paused trial go on: to ``until`` steps, or to its end."""
+        self._note(trial, "until", until)
+
+    def enqueue(
+        self,
+        spec_hash: str,
+        label: str,
+        attempt: int,
+        overrides: Collection[str] = (),
+        until: int | None = None,
+        rungs: Mapping[int, float] | None = None,
+    ) -> None:
         import optuna
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             attributes = {"spec_hash": spec_hash, "label": label, "attempt": attempt}
+            if overrides:
+                attributes |= {"overrides": list(overrides), "until": until, "rungs": _written(rungs or {})}
             trial = optuna.trial.create_trial(state=optuna.trial.TrialState.WAITING, user_attrs=attributes)
             self.patience(lambda: self._study.add_trial(trial))
 
@@ -241,15 +285,17 @@ def takeable(entries: Iterable[Entry]) -> list[Entry]:
 
 
 #: Of several trials of one run, which says how it stands (a later one wins a draw).
-_RANK: dict[State, int] = {"lost": 0, "failed": 0, "waiting": 1, "running": 2, "complete": 3}
+_RANK: dict[State, int] = {"lost": 0, "failed": 0, "paused": 1, "waiting": 1, "running": 2, "complete": 3}
 
 
 def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
     attributes = trial.user_attrs
+    until = attributes.get("until")
+    rungs = _read(attributes.get("rungs") or {})
     state: State
     match trial.state.name:
         case "WAITING":
-            state = "waiting"
+            state = "paused" if until in rungs else "waiting"
         case "RUNNING":
             state = "running"
         case "COMPLETE":  # a row that is damaged is as good as none: its run is repeated
@@ -266,7 +312,19 @@ def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
         worker=attributes.get("worker"),
         error=attributes.get("error"),
         row=attributes.get("row"),
+        overrides=tuple(attributes.get("overrides") or ()),
+        until=until,
+        rungs=rungs,
     )
+
+
+def _written(rungs: Mapping[int, float]) -> dict[str, float | None]:
+    """As JSON has it, which knows neither numbers as keys nor what is no number."""
+    return {str(steps): value if math.isfinite(value) else None for steps, value in rungs.items()}
+
+
+def _read(rungs: Mapping[str, float | None]) -> dict[int, float]:
+    return {int(steps): math.inf if value is None else value for steps, value in rungs.items()}
 
 
 def _objective(row: Mapping[str, Any]) -> float:

@@ -7,16 +7,18 @@ import gc
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from retsweep.spec.base import SpecError
 from retsweep.spec.configs import as_yaml
 from retsweep.spec.secret import hidden
 from retsweep.sweep.dashboard import grouping
 from retsweep.sweep.files import plain, sealed, write_row, write_whole
 from retsweep.sweep.patience import StorageLost, say_on_stderr
 from retsweep.sweep.plan import Job, Planned
+from retsweep.sweep.prefix import Prefix
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.tasks.base import InterruptedRun, Workspace
@@ -107,16 +109,25 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
 
 def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
     began = time.monotonic()
-    planned = job.runs[entry.hash]
+    try:
+        planned = job.planned(entry)
+    except SpecError as error:  # another version of the code, a corpus that is not here
+        row = {"spec_hash": entry.hash, "status": STATUS_FAILED, "error": one_line(error)}
+        study.fail(entry.trial, row, row["error"])
+        return
     folder = job.trial_folder(entry.hash)
+    prefix = Prefix(entry.until, folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
     with Heart(study, entry.trial) as heart, _tracker(job, planned, entry.hash) as tracker:
         try:
-            row, failure = _attempt(job, planned, folder, heart, stopping, tracker)
+            row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix)
         except InterruptedRun:
             heart.rest()
-            study.release(entry.trial)
+            if prefix.over:
+                study.pause(entry, prefix.perplexity())
+            else:
+                study.release(entry.trial)
             return
         heart.rest()
         row = sealed({**row, "trial_seconds": time.monotonic() - began})
@@ -153,13 +164,22 @@ def _attempt(
     heart: Heart,
     stopping: Callable[[], bool],
     tracker: Tracker,
+    prefix: Prefix,
 ) -> tuple[dict[str, Any], str | None]:
     """The trial's row, and the traceback of what it raised if it did. InterruptedRun, ClaimLost,
     StorageLost and the error of a full disk pass through."""
 
     def stop() -> bool:
         heart.check()
-        return stopping()
+        return stopping() or prefix.over
+
+    def progress(done: int, total: int) -> None:
+        prefix.progress(done)
+        heart.progress(done, total)
+
+    def metrics(line: Mapping[str, Any]) -> None:
+        prefix.hear(line)
+        tracker.metrics(line)
 
     workspace = Workspace(
         folder=folder,
@@ -167,14 +187,19 @@ def _attempt(
         cache=job.cache,
         data_hash=planned.data_hash,
         stop=stop,
-        progress=heart.progress,
-        metrics=tracker.metrics,
+        progress=progress,
+        metrics=metrics,
     )
     row = describe(planned.spec, planned.data_hash, job.device)
     try:
         row = frame(planned, job.device)
         row |= _checked(job, planned)
-        columns = planned.spec.task(planned.spec, workspace)
+        try:
+            columns = planned.spec.task(planned.spec, workspace)
+        except InterruptedRun:
+            if prefix.over:
+                prefix.perplexity()  # now, where it fails the trial if nothing says it
+            raise
         row = plain({**row, "status": STATUS_OK, **columns})
     except (InterruptedRun, ClaimLost, StorageLost):
         raise

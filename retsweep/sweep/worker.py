@@ -71,7 +71,7 @@ def work(job: Any, stopping: threading.Event) -> None:
     warnings.simplefilter("ignore", PublishedDefectWarning)  # the parent has said it, once for all
     study = Study(job.url, job.study, patience=Patience(job.url, job.heartbeat))
     while not stopping.is_set():
-        entry = study.claim(job.runs)
+        entry = study.claim(job.runs) if job.feed is None else job.feed.take(job, study)
         if entry is None:
             return
         run_trial(job, study, entry, stopping.is_set)

@@ -1,0 +1,1 @@
+"""Search: proposals of architectures, on top of the study that keeps the runs."""

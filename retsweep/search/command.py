@@ -1,0 +1,273 @@
+"""The command line's door to searches: a config with a section ``search`` is one, every other is a sweep."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from retsweep.search import warm
+from retsweep.search.driver import Driver, Plan
+from retsweep.search.front import lines
+from retsweep.search.objectives import budgets, check_cost, check_objectives, cost, excess
+from retsweep.search.settings import Halving, Search
+from retsweep.search.space import LAYOUT, Architectures, Builder, check
+from retsweep.spec import RunSpec, SpecError
+from retsweep.spec.compose import compose
+from retsweep.spec.configs import run_sections
+from retsweep.spec.load import RUN_SECTIONS, construct, resolve
+from retsweep.sweep import command
+from retsweep.sweep.blocks import key_of
+from retsweep.sweep.plan import Job
+from retsweep.sweep.storage import answering, exclusive
+from retsweep.sweep.study import Study
+from retsweep.sweep.variants import Wanted
+
+SECTION, BUDGET = "search", "budget"
+#: Architectures drawn from the space to find the edges of buckets.
+DRAWN = 100
+GIGA = 1e9
+
+
+def run(arguments: Sequence[str], began: float | None = None) -> int:
+    """As :func:`retsweep.sweep.command.run`, and a search where one is asked for."""
+    began = time.monotonic() if began is None else began
+    composed = command.read(arguments)
+    tree = resolve(composed)
+    wanted = command.asked(composed, arguments)
+    if SECTION not in tree:
+        _refuse_budgets(tree)
+        return command.run(arguments, began, wanted)
+    asked = Asked.of(tree, wanted, arguments)
+    begun: list[tuple[Job, Driver]] = []
+
+    def feed(job: Job) -> Job:
+        driver = asked.driver(job)
+        with answering(job.url):
+            study = asked.begin(job, driver)
+            job = dataclasses.replace(job, feed=driver, runs=driver.joined(job, study))
+        begun.append((job, driver))
+        return job
+
+    code = command.run(arguments, began, wanted, feed)
+    if begun and code in (command.EXIT_OK, command.EXIT_FAILED):
+        _tell(*begun[0])
+    return code
+
+
+def config(arguments: Sequence[str]) -> str:
+    """``--cfg``. Raises SpecError if it cannot run."""
+    composed = command.read(arguments)
+    tree = resolve(composed)
+    if SECTION in tree:
+        Asked.of(tree, command.asked(composed, arguments), arguments)
+    else:
+        _refuse_budgets(tree)
+    return command.config(arguments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A search as it was asked for, and found possible. ``base`` are the overrides of its runs."""
+
+    wanted: Wanted
+    search: Search
+    limits: Mapping[str, float]
+    base: tuple[str, ...]
+    space: Architectures
+    steps: int
+    rungs: tuple[int, ...]
+
+    @staticmethod
+    def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
+        """Raises SpecError, with nothing written yet."""
+        search = construct(Search, tree[SECTION], SECTION)
+        limits = budgets(tree[BUDGET])
+        check_objectives(search.objectives)
+        check_cost(search.halving.macs, "search.halving.macs")
+        base = _base(arguments)
+        first = _check_wanted(wanted, base)
+        steps = first.protocol.steps
+        if steps is None:
+            raise SpecError("a search counts steps; accepted: protocol.steps=N protocol.epochs=null")
+        rungs = _rungs(search.halving, steps, first.protocol.evaluation.every)
+        if rungs and not first.protocol.evaluation.every:
+            base = (*base, f"protocol.evaluation.every={math.gcd(*rungs)}")
+        space = Architectures.of(search.space, first, tree["layer"]["hybrid"]["letter"])
+        check(space, Builder(base, "", first))
+        return Asked(wanted, search, limits, base, space, steps, rungs)
+
+    # ---- beginning, or going on --------------------------------------------------------------
+    def driver(self, job: Job) -> Driver:
+        """One without edges between buckets yet: see :meth:`begin`."""
+        (base,) = job.runs.values()
+        plan = Plan(
+            search=self.search,
+            base=self.base,
+            space=self.space,
+            steps=self.steps,
+            rungs=self.rungs,
+            edges=(),
+            limits=self.limits,
+            retries=self.wanted.settings.retries,
+        )
+        return Driver(plan, Builder(self.base, base.data_hash, base.spec))
+
+    def begin(self, job: Job, driver: Driver) -> Study:
+        """Opens the search, or takes it up as it stands, and tells it what earlier studies know. Raises
+        SpecError if the study is another search."""
+        rows = {name: warm.rows_of(name, self._storage, self._runs) for name in self.search.warm_start}
+        about = self._about(driver.builder)
+        with exclusive(job.url, job.study):
+            study = Study(job.url, job.study, create=True)
+            proposals = driver.proposals(job, study)
+            before = proposals.about()
+            if before is None:
+                before = {**about, "edges": self._edges(driver.builder)}
+                proposals.begin(before)
+            for key, value in about.items():
+                if before.get(key) != value:
+                    raise SpecError(
+                        f"study {job.study} is a search with another {key}: {before.get(key)}, not {value}; "
+                        "accepted: the same, or another study (study=NAME)"
+                    )
+            driver.plan = dataclasses.replace(driver.plan, edges=tuple(before["edges"]))
+            answered = {one.hash for one in proposals.all() if one.hash is not None}
+            for name, found in rows.items():
+                for one in warm.known(found, self.space, driver.builder, self.limits):
+                    if one.hash not in answered:
+                        driver.tell_known(job, study, one, name)
+                        answered.add(one.hash)
+        return study
+
+    @property
+    def _storage(self) -> str | None:
+        return self.wanted.settings.storage
+
+    @property
+    def _runs(self) -> str:
+        return self.wanted.settings.runs
+
+    def _about(self, builder: Builder) -> dict[str, Any]:
+        """What cannot change while a search goes on, as JSON has it."""
+        halving = self.search.halving
+        buckets = list(halving.buckets) if isinstance(halving.buckets, tuple) else halving.buckets
+        first = next(params for _, params in self.space.each_choice())
+        return {
+            "objectives": list(self.search.objectives),
+            "space": {name: list(choices) for name, choices in self.space.choices.items()},
+            "budget": dict(self.limits),
+            "rungs": list(self.rungs),
+            "eta": halving.eta,
+            "buckets": buckets,
+            "bucket_of": halving.macs,
+            "base": builder.hash(builder.spec(self.space.values(first))[0]),
+        }
+
+    def _edges(self, builder: Builder) -> list[float]:
+        """The MACs between buckets: as given, or quantiles of architectures drawn from the space."""
+        halving = self.search.halving
+        if not self.rungs:
+            return []
+        if isinstance(halving.buckets, tuple):
+            return [edge * GIGA for edge in halving.buckets]
+        if halving.buckets == 1:
+            return []
+        source = random.Random(self.search.seed)
+        costs = []
+        for _ in range(DRAWN):
+            try:
+                spec, _ = builder.spec(self.space.values(self.space.draw(source)))
+            except SpecError:
+                continue
+            if all(share <= 0 for share in excess(spec, self.limits).values()):
+                costs.append(cost(spec, halving.macs))
+        costs.sort()
+        places = (len(costs) * at // halving.buckets for at in range(1, halving.buckets))
+        return [float(costs[place]) for place in places] if costs else []
+
+
+# ---- what cannot be asked ----------------------------------------------------------------------
+def _check_wanted(wanted: Wanted, base: Sequence[str]) -> RunSpec:
+    """The run that stands for all of a search. Raises SpecError if it cannot."""
+    settings = wanted.settings
+    run = wanted.runs[0]
+    if len(wanted.runs) > 1:
+        raise SpecError("a search trains each architecture once; accepted: seeds=1, one variant")
+    if settings.match != "none" or settings.tune.learning_rate is not None:
+        raise SpecError("a search chooses architectures; accepted: match=none, tune.learning_rate=null")
+    if not run.spec.task.trains or run.spec.task.name in ("preflight", "train_bench"):
+        raise SpecError(f"task={run.spec.task.name} gives no valid_ppl to search by; accepted: task=train")
+    if run.spec.leaky:
+        raise SpecError(
+            "a search goes by perplexities, and under a mask that leaks there are none; accepted: "
+            "layer.attention.mask=causal"
+        )
+    own = run_sections(resolve(compose([*base, LAYOUT])))
+    for section in RUN_SECTIONS:
+        if section != "layout" and own[section] != run.config[section]:
+            raise SpecError(
+                f"the sweep's file sets {section}, which a search has from the command line alone; "
+                "accepted in such a file: sweep, search, budget"
+            )
+    return run.spec
+
+
+def _base(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Those of the command line's overrides that the runs are made of. Raises SpecError."""
+    kept = []
+    for override in arguments:
+        key = key_of(override)
+        section = key.partition(".")[0]
+        if key in ("layout", "layout.pattern"):
+            raise SpecError(f"{override}: a search chooses the layout; accepted: search.space.letters=[A,R]")
+        if section in RUN_SECTIONS or (section == BUDGET and not _is_limit(key)):
+            kept.append(override)
+    return tuple(kept)
+
+
+def _rungs(halving: Halving, steps: int, every: int) -> tuple[int, ...]:
+    """The steps at which runs stop. Raises SpecError for those at which no run is validated."""
+    if halving.rungs is None:
+        first = max(1, steps // halving.eta**2)
+        first = max(every, first - first % every) if every else first
+        rungs = tuple(rung for rung in (first, first * halving.eta) if rung < steps)
+    else:
+        rungs = halving.rungs
+    for rung in rungs:
+        if rung >= steps:
+            raise SpecError(f"search.halving.rungs: {rung} is out of range; accepted: 1 to {steps - 1}")
+        if every and rung % every:
+            raise SpecError(
+                f"search.halving.rungs: no validation after {rung} steps; accepted: multiples of "
+                f"protocol.evaluation.every={every}"
+            )
+    return rungs
+
+
+def _is_limit(key: str) -> bool:
+    from retsweep.search.objectives import COSTLY
+
+    return bool(COSTLY.match(key.partition(".")[2]))
+
+
+def _refuse_budgets(tree: Mapping[str, Any]) -> None:
+    """Raises SpecError for a hard budget where nothing is searched: it would hold for nothing."""
+    for key in tree.get(BUDGET) or {}:
+        if _is_limit(f"{BUDGET}.{key}"):
+            raise SpecError(f"budget.{key} is a limit of a search; accepted with +sweep=pareto")
+
+
+def _tell(job: Job, driver: Driver) -> None:
+    """Prints how the search stands."""
+    console = Console(highlight=False, soft_wrap=True)
+    with answering(job.url):
+        proposals = driver.proposals(job, Study(job.url, job.study))
+        shown = list(lines(proposals.all(), proposals.best(), driver.plan))
+    for line in shown:
+        console.print(line, markup=False)

@@ -1,0 +1,374 @@
+"""Brings a search on: tells proposals their rows, promotes paused runs, proposes architectures.
+
+Every process of a search holds a :class:`Driver`: workers call :meth:`Driver.take` for their next run, the
+parent :meth:`Driver.refill` for places without a worker. Under the ledger's lock each of them does whatever
+is due, so that a search needs no process in particular, and one worker with one seed does the same things
+in the same order each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from retsweep.search import warm
+from retsweep.search.halving import promotions
+from retsweep.search.objectives import PERPLEXITY, cost, excess
+from retsweep.search.progress import SearchScreen
+from retsweep.search.proposals import Proposal, Proposals
+from retsweep.search.settings import Search
+from retsweep.search.space import Architectures, Builder
+from retsweep.spec import SpecError
+from retsweep.sweep.plan import Job, Planned, identify
+from retsweep.sweep.storage import exclusive
+from retsweep.sweep.study import Entry, Study
+from retsweep.sweep.variants import wanted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from retsweep.sweep.progress import Screen
+
+#: So many proposals in a row that cost nothing: the sampler repeats itself, and chance has a try ...
+DULL = 10
+#: ... and after so many the space has nothing else that the budgets allow.
+EXHAUSTED = 200
+OK = "ok"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a search is, all of it plain: the same in every process.
+
+    ``base`` are the overrides that the command gave for the run, ``steps`` those of a whole run, ``rungs``
+    the stops before (none: no halving), ``edges`` the MACs between buckets, ``limits`` the hard budgets.
+    """
+
+    search: Search
+    base: tuple[str, ...]
+    space: Architectures
+    steps: int
+    rungs: tuple[int, ...]
+    edges: tuple[float, ...]
+    limits: Mapping[str, float]
+    retries: int
+
+    def bucket(self, macs: float) -> int:
+        return sum(macs > edge for edge in self.edges)
+
+    def after(self, steps: int) -> int | None:
+        """The stop after the one at ``steps``; None: the end."""
+        return next((rung for rung in self.rungs if rung > steps), None)
+
+
+@dataclass
+class _Standing:
+    """A look at a search: its proposals, and how the run of each hash stands in the ledger."""
+
+    proposals: list[Proposal]
+    entries: dict[str, Entry]
+    retries: int
+    counted: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.counted = {one.hash for one in self.proposals if one.counts and one.hash}
+
+    def spent(self) -> int:
+        """Architectures that cost a run of this search: a row that was there before costs none."""
+        return sum(key not in self.entries or bool(self.entries[key].overrides) for key in self.counted)
+
+    def waiting(self) -> int:
+        return sum(entry.state == "waiting" for entry in self.entries.values())
+
+    def under_way(self) -> bool:
+        """Whether some run will still say something without being promoted."""
+        return any(
+            entry.state in ("waiting", "running") or (entry.state == "lost" and not entry.given_up(self.retries))
+            for entry in self.entries.values()
+        )
+
+
+class Driver:
+    """One process's hold on a search; see ``Feed`` in retsweep/sweep/plan.py for its methods."""
+
+    def __init__(self, plan: Plan, builder: Builder) -> None:
+        self.plan, self.builder = plan, builder
+        self._known: dict[str, Planned] = {}
+        self._proposals: Proposals | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_proposals": None, "_known": {}}
+
+    def proposals(self, job: Job, study: Study) -> Proposals:
+        if self._proposals is None:
+            self._proposals = Proposals(study.storage, job.study, self.plan.search.objectives)
+        return self._proposals
+
+    # ---- what processes ask for --------------------------------------------------------------
+    def refill(self, job: Job, study: Study, waiting: int) -> None:
+        """Brings the search on, so that ``waiting`` runs wait for a worker, if it has as many."""
+        if waiting > 0:
+            with exclusive(job.url, job.study, study.patience):
+                self._advance(job, study, waiting)
+
+    def take(self, job: Job, study: Study) -> Entry | None:
+        """The next run, claimed; of those that go on, first one whose checkpoint is on this machine."""
+        with exclusive(job.url, job.study, study.patience):
+            entries = self._advance(job, study, 1).entries
+            here = [
+                key
+                for key, entry in entries.items()
+                if not entry.rungs or (job.trial_folder(key) / "last.pt").exists()
+            ]
+            return study.claim(here) or study.claim(entries)
+
+    def build(self, job: Job, entry: Entry) -> Planned:
+        """From the ledger alone. Raises SpecError if this process would run something else."""
+        (planned,) = identify(wanted(entry.overrides).runs, job.cache).items()
+        if planned[0] != entry.hash:
+            raise SpecError(
+                f"{' '.join(entry.overrides)} is another run here ({planned[0]}, not {entry.hash}); accepted: "
+                "the same version of retsweep and the same corpus on every machine"
+            )
+        return planned[1]
+
+    def joined(self, job: Job, study: Study) -> dict[str, Planned]:
+        standing = self._look(job, study)
+        params = {one.hash: one.params for one in standing.proposals if one.counts and one.hash}
+        for key in standing.entries:
+            if key not in self._known:
+                self._known[key] = self.builder.planned(self.plan.space, params[key])
+        return {key: self._known[key] for key in standing.entries}
+
+    def heading(self) -> str:
+        search = self.plan.search
+        ends = [f"{search.trials} architectures"] * bool(search.trials)
+        ends += [f"{search.steps} steps in all"] * bool(search.steps)
+        return f"a search for {' against '.join(search.objectives)} ({search.sampler}), {' or '.join(ends)}"
+
+    def screen(self, console: Console, labels: Mapping[str, str]) -> Screen:
+        return SearchScreen(console, labels, self.plan.search.trials, self.plan.search.steps, self.trained)
+
+    # ---- bringing it on: under the lock ------------------------------------------------------
+    def _look(self, job: Job, study: Study) -> _Standing:
+        found = self.proposals(job, study).all()
+        hashes = {one.hash for one in found if one.counts and one.hash}
+        return _Standing(found, study.standing(hashes), self.plan.retries)
+
+    def _advance(self, job: Job, study: Study, waiting: int) -> _Standing:
+        self._mend(job, study)
+        standing = self._look(job, study)
+        if self._tell(job, study, standing) or self._promote(study, standing):
+            standing = self._look(job, study)
+        while standing.waiting() < waiting and self._has_room(standing):
+            self._propose(job, study, standing)
+            standing = self._look(job, study)
+        if not standing.under_way() and not self._has_room(standing):
+            self._close(job, study, standing)
+            standing = self._look(job, study)
+        return standing
+
+    def _mend(self, job: Job, study: Study) -> None:
+        """Finishes what a killed process left of a proposal."""
+        standing = self._look(job, study)
+        for one in standing.proposals:
+            if one.state != "open":
+                continue
+            if one.infeasible is not None:
+                self.proposals(job, study).drop(one)
+            elif set(one.params) != set(self.plan.space.choices):
+                self.proposals(job, study).drop(one, failed=True)
+            elif one.hash is None or (one.hash not in standing.entries and not one.known):
+                self._settle(job, study, standing, one)
+
+    def _tell(self, job: Job, study: Study, standing: _Standing) -> bool:
+        """Tells every proposal whose run is over, in their order. Whether there were any."""
+        told = False
+        for one in standing.proposals:
+            entry = standing.entries.get(one.hash or "")
+            if entry is None or not one.counts:
+                continue
+            over = entry.state in ("complete", "failed")
+            if one.state == "open" and (over or entry.given_up(self.plan.retries)):
+                self._answer(job, study, one, entry)
+                told = True
+        return self._tell_late(job, study) or told
+
+    def _answer(self, job: Job, study: Study, one: Proposal, entry: Entry) -> None:
+        """Ends a proposal with what its run, which is over, has given."""
+        values = self._values(entry, one.costs)
+        if values is not None:
+            self.proposals(job, study).tell(one, values)
+        else:
+            self.proposals(job, study).drop(one, failed=entry.state != "complete")
+
+    def _tell_late(self, job: Job, study: Study) -> bool:
+        """A run that was promoted, or tried again, after its proposal had ended is told by another."""
+        standing, added = self._look(job, study), False
+        answered = {one.hash for one in standing.proposals if one.state != "dropped"}
+        for one in standing.proposals:
+            entry = standing.entries.get(one.hash or "")
+            if entry is None or not one.counts or one.hash in answered or entry.state != "complete":
+                continue
+            values = self._values(entry, one.costs)
+            if values is not None:
+                self._add(job, study, one, values)
+                answered.add(one.hash)
+                added = True
+        return added
+
+    def _add(self, job: Job, study: Study, one: Proposal, values: list[float]) -> None:
+        attributes = {"spec_hash": one.hash, "macs": dict(one.costs), "bucket": one.bucket, "known": True}
+        proposals, distributions = self.proposals(job, study), self.plan.space.distributions
+        proposals.add(one.params, distributions, values, attributes, like=one)
+
+    def _values(self, entry: Entry, costs: Mapping[str, float]) -> list[float] | None:
+        """The objectives of a run that is over; None if it gave no perplexity."""
+        row = entry.row or {}
+        found = row.get(PERPLEXITY)
+        if entry.state != "complete" or not _is_number(found) or row.get("status", OK) != OK:
+            return None
+        return [float(found if name == PERPLEXITY else costs[name]) for name in self.plan.search.objectives]
+
+    def tell_known(self, job: Job, study: Study, one: warm.Known, source: str) -> None:
+        """Adds what an earlier study knows."""
+        names = dict.fromkeys([*self.plan.search.objectives, *self.plan.limits])
+        attributes = warm.attributes(one, source, list(names))
+        values = [
+            one.perplexity if name == PERPLEXITY else float(attributes["macs"][name])
+            for name in self.plan.search.objectives
+        ]
+        self.proposals(job, study).add(one.params, self.plan.space.distributions, values, attributes)
+
+    # ---- proposing ---------------------------------------------------------------------------
+    def _propose(self, job: Job, study: Study, standing: _Standing) -> None:
+        proposals, search = self.proposals(job, study), self.plan.search
+        at_random = dull(standing.proposals) >= DULL
+        asked = proposals.ask(search, self.plan.space.distributions, at_random=at_random)
+        self._settle(job, study, standing, asked)
+
+    def _settle(self, job: Job, study: Study, standing: _Standing, asked: Proposal) -> None:
+        """Builds the spec of a proposal and finds its run: refused, known, or enqueued."""
+        plan, proposals = self.plan, self.proposals(job, study)
+        overrides = [*plan.base, *plan.space.overrides(asked.params)]
+        try:
+            planned = self.builder.planned(plan.space, asked.params)
+        except SpecError as error:
+            proposals.note(asked, overrides=overrides)
+            proposals.refuse(asked, str(error), {})
+            return
+        spec, key = planned.spec, self.builder.hash(planned.spec)
+        named = dict.fromkeys([*(n for n in plan.search.objectives if n != PERPLEXITY), *plan.limits])
+        costs = {name: cost(spec, name) for name in named}
+        bucket = plan.bucket(cost(spec, plan.search.halving.macs))
+        above = excess(spec, plan.limits)
+        if any(share > 0 for share in above.values()):
+            proposals.note(asked, spec_hash=key, overrides=overrides, macs=costs, bucket=bucket)
+            reason = ", ".join(
+                f"{name} {costs[name]} above {plan.limits[name]:g}" for name in above if above[name] > 0
+            )
+            proposals.refuse(asked, reason, above)
+            return
+        alike = [one for one in standing.proposals if one.hash == key and one.number < asked.number]
+        told = next((one for one in alike if one.state == "told"), None)
+        entry = study.standing([key]).get(key)
+        known = bool(alike) or (entry is not None and entry.state == "complete")
+        # The hash last: until it is there the proposal is unfinished, and the next process does this again.
+        asked = proposals.note(
+            asked, overrides=overrides, macs=costs, bucket=bucket, known=known, spec_hash=key
+        )
+        if told is not None and told.values is not None:
+            if told.source is not None:
+                proposals.note(asked, **{"from": told.source})
+            proposals.tell(asked, told.values)
+        elif entry is not None and entry.state == "complete":
+            self._answer(job, study, asked, entry)
+        elif entry is None or not entry.overrides:
+            study.enqueue(key, planned.run.label, 0, overrides, plan.after(0))
+
+    def _has_room(self, standing: _Standing) -> bool:
+        """Whether one more architecture may be proposed."""
+        search = self.plan.search
+        if search.trials is not None and standing.spent() >= search.trials:
+            return False
+        if dull(standing.proposals) >= EXHAUSTED:
+            return False
+        return self._affords(standing, self.plan.after(0) or self.plan.steps)
+
+    # ---- halving -----------------------------------------------------------------------------
+    def _promote(self, study: Study, standing: _Standing, *, closing: bool = False) -> bool:
+        """Lets paused runs go on that are among the best of their rung and bucket. Whether there were any."""
+        if not self.plan.rungs:
+            return False
+        buckets = {one.hash: one.bucket for one in standing.proposals if one.counts and one.hash}
+        results = {key: found for key, entry in standing.entries.items() if (found := self._results(entry))}
+        promoted = False
+        for key in promotions(
+            results, buckets, self.plan.rungs, self.plan.search.halving.eta, closing=closing
+        ):
+            entry = standing.entries[key]
+            if entry.state != "paused" or entry.until is None:
+                continue  # it is on its way already
+            target = self.plan.after(entry.until)
+            if self._affords(standing, (target or self.plan.steps) - entry.until):
+                study.promote(entry.trial, target)
+                standing.entries = study.standing(standing.entries)
+                promoted = True
+        return promoted
+
+    def _results(self, entry: Entry) -> dict[int, float]:
+        """Perplexities by steps; of a run that diverged infinite where it did not get."""
+        found = dict(entry.rungs)
+        if entry.state == "complete":
+            row = entry.row or {}
+            if _is_number(row.get(PERPLEXITY)):
+                found[self.plan.steps] = float(row[PERPLEXITY])
+            elif missing := self.plan.after(max(found, default=0)):
+                found[missing] = math.inf
+        return found
+
+    def _close(self, job: Job, study: Study, standing: _Standing) -> None:
+        """Nothing more is proposed and nothing runs: the best of every bucket goes on to its end, and if
+        that is done too, what is still paused stays so."""
+        if self._promote(study, standing, closing=True):
+            return
+        proposals = self.proposals(job, study)
+        for one in standing.proposals:
+            if one.state == "open":
+                proposals.drop(one)
+
+    # ---- what it costs -----------------------------------------------------------------------
+    def trained(self, entries: Mapping[str, Entry]) -> int:
+        """Optimiser steps that runs of this search have taken or been promised."""
+        return sum(self._promised(entry) for entry in entries.values())
+
+    def _promised(self, entry: Entry) -> int:
+        if not entry.overrides:
+            return 0  # the row was there before
+        if entry.state == "complete":
+            return int((entry.row or {}).get("steps") or self.plan.steps)
+        if entry.state == "failed":
+            return entry.steps[0]
+        return entry.until or self.plan.steps
+
+    def _affords(self, standing: _Standing, steps: int) -> bool:
+        limit = self.plan.search.steps
+        return limit is None or self.trained(standing.entries) + steps <= limit
+
+
+def dull(proposals: list[Proposal]) -> int:
+    """How many of the last proposals cost nothing: infeasible, or known already."""
+    count = 0
+    for one in reversed(proposals):
+        if one.source is not None and not one.known:
+            continue  # told from another study, not proposed
+        if not (one.known or one.infeasible is not None):
+            return count
+        count += 1
+    return count
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

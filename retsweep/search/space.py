@@ -1,0 +1,161 @@
+"""The space of a search: from a proposal's parameters to the overrides that compose to its run."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from retsweep.search.settings import Space
+from retsweep.spec import RunSpec, SpecError
+from retsweep.spec.compose import compose
+from retsweep.spec.configs import run_sections, set_values
+from retsweep.spec.identity import spec_hash
+from retsweep.spec.load import load_resolved, resolve
+from retsweep.sweep.plan import Planned
+from retsweep.sweep.variants import Run
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+#: Parameters, by name: what Optuna chooses.
+Params = Mapping[str, Any]
+LAYOUT = "layout=pattern"
+HYBRID = "hybrid"
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """A :class:`Space` over a base run: ``choices`` by parameter, ``letter_00`` ... from the embedding up.
+    ``hybrid`` is the letter of the layer whose heads are split."""
+
+    choices: Mapping[str, tuple[Any, ...]]
+    period: int
+    heads: int
+    hybrid: str
+    more: frozenset[str]
+
+    @staticmethod
+    def of(space: Space, base: RunSpec, hybrid: str) -> Architectures:
+        """Raises SpecError if the space does not fit the base run."""
+        depth, period = base.scale.layers, space.period or base.scale.layers
+        if period > depth:
+            raise SpecError(f"search.space.period={period} is out of range; accepted: 1 to {depth}")
+        choices: dict[str, tuple[Any, ...]] = {f"letter_{at:02}": space.letters for at in range(period)}
+        widths = [max(1, round(factor * base.scale.ffn)) for factor in space.ffn or ()]
+        split = hybrid in space.letters
+        lists = {
+            "heads": space.heads,
+            "split": space.split if split else None,
+            "form": space.form if split else None,
+            "ffn": tuple(dict.fromkeys(widths)),
+            "decay": space.decay,
+            **space.more,
+        }
+        choices |= {name: tuple(found) for name, found in lists.items() if found}
+        return Architectures(choices, period, base.scale.heads, hybrid, frozenset(space.more))
+
+    # ---- parameters --------------------------------------------------------------------------
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """As Optuna has them."""
+        from optuna.distributions import CategoricalDistribution
+
+        return {name: CategoricalDistribution(found) for name, found in self.choices.items()}
+
+    def draw(self, source: random.Random) -> dict[str, Any]:
+        return {name: source.choice(found) for name, found in self.choices.items()}
+
+    def each_choice(self) -> Iterator[tuple[str, Params]]:
+        """Every choice once, beside the first of all others: what a user can have got wrong, in words."""
+        first = {name: found[0] for name, found in self.choices.items()}
+        for name, found in self.choices.items():
+            for choice in found if name not in self._letters else ():
+                yield f"search.space.{name}={choice}", {**first, name: choice}
+        for letter in self.choices["letter_00"]:
+            yield f"search.space.letters: {letter}", {**first, **dict.fromkeys(self._letters, letter)}
+
+    @property
+    def _letters(self) -> list[str]:
+        return [f"letter_{at:02}" for at in range(self.period)]
+
+    # ---- from parameters to configs ----------------------------------------------------------
+    def values(self, params: Params) -> dict[str, Any]:
+        """What ``params`` set, by config key; nothing that is without effect."""
+        pattern = "".join(params[name] for name in self._letters)
+        found: dict[str, Any] = {"layout.pattern": pattern}
+        keys = {"heads": "scale.heads", "ffn": "scale.ffn", "decay": "layer.msr.decay"}
+        found |= {key: params[name] for name, key in keys.items() if name in params}
+        if self.hybrid in pattern:
+            if "split" in params:
+                heads = params.get("heads", self.heads)
+                found["layer.hybrid.attention_heads"] = min(max(round(params["split"] * heads), 1), heads - 1)
+            if "form" in params:
+                found["layer.hybrid.form"] = params["form"]
+        return found | {key: params[key] for key in sorted(self.more)}
+
+    def overrides(self, params: Params) -> list[str]:
+        """The same in Hydra's grammar. (Text is quoted: NAN would be a number.)"""
+        return [LAYOUT, *(f"{key}={_quoted(value)}" for key, value in self.values(params).items())]
+
+    def label(self, params: Params) -> str:
+        """A name for the screen: the letters, and what else is chosen."""
+        values = self.values(params)
+        rest = (f"{key.rpartition('.')[2]}={value}" for key, value in list(values.items())[1:])
+        return " ".join([values["layout.pattern"], *rest])
+
+
+class Builder:
+    """Makes runs of proposals: composes the base once, and sets values on copies of it."""
+
+    def __init__(self, base: Sequence[str], data_hash: str, pinned: RunSpec) -> None:
+        self._base, self._data_hash, self._pinned = list(base), data_hash, pinned
+
+    @cached_property
+    def _config(self) -> Any:
+        return compose([*self._base, LAYOUT])
+
+    def spec(self, values: Mapping[str, Any]) -> tuple[RunSpec, Mapping[str, Any]]:
+        """The run with ``values`` set, and its resolved config. Raises SpecError."""
+        config = copy.deepcopy(self._config)
+        set_values(config, values)
+        tree = resolve(config)
+        spec, _ = load_resolved(tree)
+        # Probes and tasks are pinned to what they read, once for all.
+        return dataclasses.replace(spec, evaluate=self._pinned.evaluate, task=self._pinned.task), tree
+
+    def planned(self, space: Architectures, params: Params) -> Planned:
+        """Raises SpecError."""
+        spec, tree = self.spec(space.values(params))
+        label = space.label(params)
+        return Planned(Run(spec, label, False, run_sections(tree)), self._data_hash, ((0, {}),))
+
+    def hash(self, spec: RunSpec) -> str:
+        return spec_hash(spec, self._data_hash)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the composed config: another process composes its own."""
+        return {key: value for key, value in self.__dict__.items() if key != "_config"}
+
+
+def check(space: Architectures, builder: Builder) -> None:
+    """Raises SpecError, which names the choice, for one that can be built with nothing."""
+    for said, params in space.each_choice():
+        try:
+            builder.spec(space.values(params))
+        except SpecError as error:
+            raise SpecError(f"{said}: {error}") from error
+
+
+def _quoted(value: Any) -> str:
+    return (
+        f"'{value}'"
+        if isinstance(value, str)
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
