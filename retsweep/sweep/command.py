@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,23 @@ from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import places
 from retsweep.tasks.train import published_defects
+from retsweep.train import store
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
 
 
-def run(arguments: Sequence[str], began: float | None = None) -> int:
+def run(
+    arguments: Sequence[str],
+    began: float | None = None,
+    take: Callable[[Wanted], Wanted] = lambda wanted: wanted,
+) -> int:
     """Runs what ``arguments`` (overrides, or a trial's config.yaml first) ask for: exit code.
 
-    ``began``: time.monotonic() at the command's start. Raises SpecError before anything is written.
+    ``began``: time.monotonic() at the command's start. ``take`` makes of what is wanted what is to be done
+    in this process. Raises SpecError before anything is written.
     """
     began = time.monotonic() if began is None else began
-    wanted = asked(read(arguments), arguments)
+    wanted = take(asked(read(arguments), arguments))
     if generate.is_asked(wanted):
         generate.generate(wanted, arguments, _file(arguments))
         return EXIT_OK
@@ -158,15 +164,18 @@ def _standing(job: Job) -> dict[str, Entry]:
 
 def _check_places(wanted: Wanted) -> None:
     """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
-    device = places(wanted.settings).device
+    crew = places(wanted.settings)
     for run in wanted.runs:
         if run.spec.task.computes:
-            run.spec.check_device(device)
+            run.spec.check_device(crew.device)
     folder = _folder(wanted)
     for written in (folder, folder / "trials"):
         check_folder(written)
     planfile.read(folder)
-    check_reachable(storage_url(wanted.settings.storage, folder))
+    url = storage_url(wanted.settings.storage, folder)
+    crew.check_storage(url)
+    check_reachable(url)
+    store.check(wanted.settings.checkpoint.dir)
 
 
 def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
@@ -187,6 +196,7 @@ def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
         device=places(settings).device,
         tracker=settings.tracker,
         keep=settings.keep,
+        checkpoints=store.place(settings.checkpoint.dir, wanted.study),
     )
 
 

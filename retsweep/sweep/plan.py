@@ -37,7 +37,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` as in Settings."""
+    """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` as in Settings;
+    ``checkpoints`` is the study's place for those that other machines reach, a URL."""
 
     runs: Mapping[str, Planned]
     url: str
@@ -47,6 +48,7 @@ class Job:
     device: str
     tracker: Any
     keep: Literal["checkpoints", "rows"] = "checkpoints"
+    checkpoints: str | None = None
 
     @property
     def labels(self) -> dict[str, str]:

@@ -20,6 +20,8 @@ from retsweep.sweep.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import TrackedRun, Tracker
+from retsweep.train import store
+from retsweep.train.distributed import ALONE, Group
 
 #: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
 CHECKPOINTS = ("last.pt", "best.pt")
@@ -73,8 +75,11 @@ class Heart:
                 told, self._heard = steps, time.time()
 
 
-def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
-    """Carries out a claimed trial and ends it in the study, unless the claim is lost."""
+def run_trial(
+    job: Job, study: Study, entry: Entry, stopping: Callable[[], bool], group: Group = ALONE
+) -> None:
+    """Carries out a claimed trial and ends it in the study, unless the claim is lost. ``group``: this
+    process and those that help it."""
     began = time.monotonic()
     planned = job.runs[entry.hash]
     folder = job.trial_folder(entry.hash)
@@ -83,7 +88,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
     with contextlib.suppress(ClaimLost), _tracker(job, planned, entry.hash) as tracker:
         try:
             with Heart(study, entry.trial) as heart:
-                row, failure = _attempt(job, planned, folder, heart, stopping, tracker)
+                row, failure = _attempt(job, planned, folder, heart, stopping, tracker, group)
         except InterruptedRun:
             study.release(entry.trial)
             return
@@ -92,6 +97,8 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
             study.complete(entry.trial, row)
             for name in ("error.txt", *(CHECKPOINTS if job.keep == "rows" else ())):
                 (folder / name).unlink(missing_ok=True)
+            if job.keep == "rows":
+                store.of_trial(job.checkpoints, entry.hash).clear()
         else:
             study.fail(entry.trial, row, row["error"])
             write_whole(folder / "error.txt", failure)
@@ -121,6 +128,7 @@ def _attempt(
     heart: Heart,
     stopping: Callable[[], bool],
     tracker: Tracker,
+    group: Group,
 ) -> tuple[dict[str, Any], str | None]:
     """The trial's row, and the traceback of what it raised if it did. InterruptedRun and ClaimLost
     pass through."""
@@ -129,6 +137,7 @@ def _attempt(
         heart.check()
         return stopping()
 
+    kept = store.of_trial(job.checkpoints, folder.name)
     workspace = Workspace(
         folder=folder,
         device=job.device,
@@ -137,11 +146,14 @@ def _attempt(
         stop=stop,
         progress=heart.progress,
         metrics=tracker.metrics,
+        saved=lambda path, step: kept.put(path, step, permit=stop),
+        group=group,
     )
     row = describe(planned.spec, planned.data_hash, job.device)
     try:
         row = frame(planned, job.device)
         row |= _checked(job, planned)
+        kept.fetch(folder)
         columns = planned.spec.task(planned.spec, workspace)
         row = plain({**row, "status": STATUS_OK, **columns})
     except (InterruptedRun, ClaimLost):
