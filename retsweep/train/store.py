@@ -25,7 +25,8 @@ ACCEPTED = "accepted: a folder that can be written, or a URL that fsspec knows (
 
 
 def check(place: str | None) -> None:
-    """Raises SpecError, in one line, unless ``place`` can be written. Leaves an empty folder at most."""
+    """Raises SpecError, in one line, unless ``place`` can be written. Leaves nothing behind in a folder of
+    this machine, and an empty folder at most elsewhere."""
     if place is None:
         return
     from fsspec.core import url_to_fs
@@ -38,15 +39,18 @@ def check(place: str | None) -> None:
         raise SpecError(f"checkpoint.dir={place!r} is no place: {_one_line(error)}; {ACCEPTED}") from error
     if "memory" in _protocols(system):
         raise SpecError(f"checkpoint.dir={place} is seen by one process alone; {ACCEPTED}")
-    probe = f"{path.rstrip('/')}/.{secrets.token_hex(6)}.tmp"
     try:
-        system.makedirs(path, exist_ok=True)
+        if "file" in _protocols(system):
+            while not system.exists(path):
+                path = system._parent(path)
+        else:
+            system.makedirs(path, exist_ok=True)
+        probe = f"{path.rstrip('/')}/.{secrets.token_hex(6)}.tmp"
         system.pipe_file(probe, b"retsweep")
         system.rm_file(probe)
     except Exception as error:
-        raise SpecError(
-            f"checkpoint.dir={place} cannot be written: {_one_line(error)}; {ACCEPTED}"
-        ) from error
+        said = _one_line(error)
+        raise SpecError(f"checkpoint.dir={place} cannot be written: {said}; {ACCEPTED}") from error
 
 
 def place(directory: str | None, study: str) -> str | None:
