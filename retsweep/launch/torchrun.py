@@ -24,7 +24,7 @@ from typing import Any
 from retsweep.spec import Settings, SpecError
 from retsweep.sweep import command, tune
 from retsweep.sweep.processes import die_with_parent, identity
-from retsweep.sweep.study import Study
+from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.trial import run_trial
 from retsweep.sweep.variants import Wanted
 from retsweep.sweep.workers import Local, local_places
@@ -169,31 +169,39 @@ class Chief:
     def _run(self) -> None:
         try:
             warnings.simplefilter("ignore", PublishedDefectWarning)  # it was said before
-            self._train()
+            self._train(self._here.join())
+        except LostGroup as error:
+            print(f"retsweep: {error}", file=sys.stderr)
+            self._code = EXIT_LOST
         except BaseException:
             traceback.print_exc()
             self._code = EXIT_LOST
 
-    def _train(self) -> None:
+    def _train(self, group: Ranks) -> None:
         study = Study(self._job.url, self._job.study)
-        entry = study.claim(self._job.runs)
-        if entry is None:
-            _dismiss(self._here)
-            return
-        group = self._here.join()
         try:
-            planned, kind = self._job.runs[entry.hash], self._job.device
-            group.share(pickle.dumps((planned.spec, planned.data_hash, self._job.cache, kind)))
-            group.compute_on(kind)
+            entry = study.claim(self._job.runs)
+            if entry is None:
+                group.share(None)
+                return
+            try:
+                kind = self._tell(group, entry)
+            except LostGroup:
+                study.release(entry.trial)
+                raise
             job = dataclasses.replace(self._job, device=self._here.device(kind))
             run_trial(job, study, entry, self._stopping.is_set, group)
-        except LostGroup:
-            study.release(entry.trial)
-            raise
-        finally:
             if group.lost:
                 self._code = EXIT_LOST
+        finally:
             group.leave()
+
+    def _tell(self, group: Ranks, entry: Entry) -> str:
+        """Tells the others what to train; returns on what kind of device."""
+        planned, kind = self._job.runs[entry.hash], str(self._job.device)
+        group.share(pickle.dumps((planned.spec, planned.data_hash, self._job.cache, kind)))
+        group.compute_on(kind)
+        return kind
 
 
 def _dismiss(here: Here) -> None:
