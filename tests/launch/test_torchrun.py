@@ -1,26 +1,26 @@
-"""torchrun -m retsweep, for real: two processes on this CPU; and what it is not for."""
+"""torchrun -m retsweep: two processes on this CPU, one of which dies; and what it is not for."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from retsweep.launch.torchrun import Here, Torchrun
+from retsweep.__main__ import main
+from retsweep.launch.torchrun import EXIT_LOST, Here, Torchrun
 from retsweep.spec import SpecError, load_spec
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
 from retsweep.tasks.base import Workspace
-from tests.sweep.test_engine import ROOT, until
+from tests.sweep.test_engine import until
 from tests.tasks.corpora import write_corpus
+from tests.train.together import free_port, nursery
 
 TINY = ("scale=tiny", "tracker=none", "device=cpu", "study=s")
 
@@ -50,61 +50,71 @@ def test_what_is_not_one_training_is_refused(words: tuple[str, ...], said: str) 
     assert "\n" not in str(caught.value)
 
 
-def command(here: Path) -> list[str]:
-    text = ("corpus=text", f"corpus.path={here / 'text'}", "tokenizer=bytes", f"cache={here / 'cache'}")
-    long = ("budget.steps=200", "protocol.checkpoint_every=5", "protocol.evaluation.every=100")
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
-    return [*start, "retsweep", *TINY, *text, *long]
+def torchrun(here: Path, world: int = 2) -> list[Any]:
+    """What torchrun starts on one machine, less torchrun: ``world`` times the same command, the first of
+    which is the chief, each told of its place as torchrun tells it."""
+    context, port = nursery(), free_port()
+    started = []
+    for rank in range(world):
+        process = context.Process(target=one_of, args=(rank, world, port, words(here), str(here)))
+        process.start()
+        started.append(process)
+    return started
 
 
-def lines() -> list[dict[str, Any]]:
-    found = list(Path("runs/s").glob("trials/*/metrics.jsonl"))
+def one_of(rank: int, world: int, port: int, words: list[str], folder: str) -> None:
+    place = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ.update({name: str(value) for name, value in {**place, **meeting}.items()})
+    os.environ.pop("RETSWEEP_STORAGE", None)
+    os.chdir(folder)
+    sys.exit(main(words))
+
+
+def words(here: Path) -> list[str]:
+    text = (f"corpus.path={here / 'text'}", "tokenizer=bytes", f"cache={here / 'cache'}")
+    long = ("budget.steps=60", "protocol.checkpoint_every=5", "protocol.evaluation.every=30")
+    return [*TINY, "corpus=text", *text, *long]
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    found = list(folder.glob("trials/*/metrics.jsonl"))
     return [json.loads(line) for line in found[0].read_text().splitlines()] if found else []
 
 
-def follower(parent: int) -> int:
-    """The process of torchrun's that is not the chief."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    (found,) = [int(pid) for pid in children if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes()]
-    return found
+def codes(processes: list[Any]) -> list[int | None]:
+    for process in processes:
+        process.join(60)
+    return [process.exitcode for process in processes]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
-def test_a_run_in_two_processes_survives_the_death_of_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_in_two_processes_survives_the_death_of_one(tmp_path: Path) -> None:
     write_corpus(tmp_path / "text")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    study = tmp_path / "runs" / "s"
 
-    with subprocess.Popen(command(tmp_path), env=environment, stderr=subprocess.PIPE, text=True) as first:
-        said: list[str] = []
-        assert first.stderr is not None
-        reader = threading.Thread(target=lambda: said.extend(first.stderr or ()), daemon=True)
-        reader.start()
-        until(lambda: len(lines()) > 20 or first.poll() is not None)
-        os.kill(follower(first.pid), signal.SIGKILL)
-        assert first.wait(60) != 0
-        reader.join(10)
-    (entry,) = Study(storage_url(None, Path("runs/s")), "s").entries()
-    assert entry.state == "waiting", "".join(said)
-    assert len(lines()) < 200
+    chief, other = torchrun(tmp_path)
+    until(lambda: len(lines(study)) > 7 or not chief.is_alive())
+    other.kill()
+    assert codes([chief, other]) == [EXIT_LOST, -signal.SIGKILL]
+    (entry,) = Study(storage_url(None, study), "s").entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0), "it was released"
+    assert 7 < len(lines(study)) < 60
 
-    done = subprocess.run(command(tmp_path), env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (file,) = Path("runs/s").glob("trials/*/row.json")
+    assert codes(torchrun(tmp_path)) == [0, 0]
+    (file,) = study.glob("trials/*/row.json")
     row = json.loads(file.read_text())
-    assert (row["world_size"], row["status"], row["steps"]) == (2, "ok", 200)
-    assert [line["step"] for line in lines()] == list(range(1, 201))
+    assert (row["world_size"], row["status"], row["steps"]) == (2, "ok", 60)
+    assert [line["step"] for line in lines(study)] == list(range(1, 61))
 
-    overrides = [word for word in command(tmp_path)[7:] if not word.startswith(("cache=", "study="))]
-    spec = load_spec(overrides)
-    alone = tmp_path / "alone"
-    alone.mkdir()
+    spec = load_spec(words(tmp_path))
+    alone = tmp_path / "alone" / "trials" / "it"
+    alone.mkdir(parents=True)
     expected = spec.task(spec, Workspace(alone, "cpu", tmp_path / "cache"))
     assert "world_size" not in expected
-    curve = [json.loads(line)["loss"] for line in (alone / "metrics.jsonl").read_text().splitlines()]
-    assert [line["loss"] for line in lines()] == pytest.approx(curve, rel=1e-3)
+    ours, theirs = ([line["loss"] for line in lines(folder)] for folder in (study, tmp_path / "alone"))
+    assert ours[:20] == pytest.approx(theirs[:20], rel=1e-5)
+    # From there on AdamW makes much of little: two micro-batches in one process end as far from one.
+    assert ours == pytest.approx(theirs, rel=2e-2)
     for column in ("train_ppl", "valid_ppl", "test_ppl", "best_valid_ppl", "tokens"):
-        assert row[column] == pytest.approx(expected[column], rel=1e-3)
+        assert row[column] == pytest.approx(expected[column], rel=2e-2)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 from retsweep.train.distributed import LostGroup, Ranks
@@ -15,17 +16,14 @@ from retsweep.train.loop import Interrupted
 #: A process that gave no answer: it was killed.
 SILENT = "silent"
 SECONDS = 100
+#: DistributedDataParallel imports torch._dynamo when it is made.
+PRELOADED = ("torch.nn.parallel", "torch._dynamo", "retsweep.launch.torchrun", "hydra", "optuna", "fvcore.nn")
 
 
 def together(work: Callable[..., Any], *arguments: Any, world: int = 2) -> list[Any]:
     """What ``work(group, *arguments)``, a function of a module, gives in each of ``world`` processes: its
     value, the name of the exception by which it left, or SILENT."""
-    context = multiprocessing.get_context("forkserver")
-    # DistributedDataParallel imports the last one when it is made, which takes seconds.
-    context.set_forkserver_preload([__name__, work.__module__, "torch.nn.parallel", "torch._dynamo"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    context, port = nursery(), free_port()
     pipes = [context.Pipe(duplex=False) for _ in range(world)]
     processes = [
         context.Process(target=_one, args=(rank, world, port, pipe[1], work, arguments))
@@ -40,6 +38,19 @@ def together(work: Callable[..., Any], *arguments: Any, world: int = 2) -> list[
         for process in processes:
             process.join(SECONDS)
             process.kill()
+
+
+def nursery() -> ForkServerContext:
+    """Processes from here have loaded what takes long, and run nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *PRELOADED])
+    return context
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _answer(receiver: Connection) -> Any:
