@@ -8,17 +8,22 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retsweep.__main__ import main
-from retsweep.launch.slurm import Slurm
+from retsweep.launch.slurm import Slurm, Work
 from retsweep.spec import Settings, SpecError
-from retsweep.sweep.plan import Job
+from retsweep.sweep.plan import Job, plan
+from retsweep.sweep.reconcile import open_and_reconcile
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
-from tests.sweep.test_engine import LONG, TOY, events, meanwhile, prepare, rows, until
-from tests.sweep.toy import hurry
+from retsweep.sweep.variants import wanted
+from retsweep.tracking import NoTracker
+from tests.sweep.test_engine import LONG, TOY, events, meanwhile, prepare, rows, saved, until
+from tests.sweep.toy import LOG, hurry
+from tests.train.together import nursery
 
 pytest.importorskip("submitit", reason="submitit is an extra: pip install 'retsweep[slurm]'")
 
@@ -150,45 +155,51 @@ def ledger() -> Study:
 
 
 @pytest.mark.slow
-def test_a_job_that_is_preempted_releases_its_trial_and_another_goes_on(here: Path) -> None:
+def test_jobs_carry_out_a_sweep(here: Path) -> None:
     """submitit's executor for one machine: its own controller, pickles and folders, and no Slurm."""
-    signs: list[int] = []
+    workers: list[dict[str, Any]] = []
 
-    def preempt(over: threading.Event) -> None:
+    def look(over: threading.Event) -> None:
         until(lambda: over.is_set() or events(here)["stepped"])
-        (entry,) = ledger().entries()
-        assert entry.worker is not None
-        assert str(entry.worker["job"]).startswith("local ")
-        signs.append(entry.worker["pid"])
-        os.kill(entry.worker["pid"], signal.SIGUSR2)
-        until(lambda: over.is_set() or events(here)["stepped"] == 2)
+        workers.extend(entry.worker for entry in ledger().entries() if entry.worker)
         hurry()
 
     local = ("launcher=slurm", "launcher.cluster=local", "workers=1")
-    with meanwhile(preempt):
+    with meanwhile(look):
         assert main([*TOY, *LONG, *local]) == 0
     (entry,) = ledger().entries()
-    assert (entry.state, entry.attempt) == ("complete", 0), "it was released, not lost"
-    assert entry.worker is not None
-    assert entry.worker["pid"] != signs[0]
-    assert rows()[0]["first_step"] > 0
+    assert (entry.state, entry.attempt) == ("complete", 0)
+    assert rows()[0]["status"] == "ok"
+    assert workers[0]["job"].startswith("local ")
+    assert workers[0]["pid"] != os.getpid()
     assert list(Path("runs/s/jobs").glob("*/*")) == [], "jobs that left well leave no files"
 
 
-@pytest.mark.slow
-def test_ctrl_c_cancels_jobs_which_release_their_trials(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def interrupt(over: threading.Event) -> None:
-        until(lambda: over.is_set() or events(here)["stepped"])
-        os.kill(os.getpid(), signal.SIGINT)
+def one_job(folder: Path, work: Work) -> None:
+    """What submitit does in a job, less its files."""
+    os.environ.update({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", LOG: str(folder / "log")})
+    os.chdir(folder)
+    work()
 
-    local = ("launcher=slurm", "launcher.cluster=local", "workers=1")
-    with meanwhile(interrupt):
-        assert main([*TOY, *LONG, *local]) == 130
-    assert "interrupted: 1 of 1 runs are left; the same command goes on" in capsys.readouterr().out
-    (entry,) = ledger().entries()
-    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_job_that_is_preempted_puts_its_trial_back(here: Path, number: int) -> None:
+    planned = plan(wanted([*TOY, *LONG]))
+    url = storage_url(None, here / "runs" / "s")
+    job = Job(planned, url, "s", here / "runs" / "s", here / "cache", "cpu", NoTracker())
+    study = open_and_reconcile(url, "s", job.labels)
+    process = nursery().Process(target=one_job, args=(here, Work(pickle.dumps(job))))
+    process.start()
+    until(lambda: events(here)["stepped"] or not process.is_alive())
+    (entry,) = study.entries()
+    assert entry.worker is not None
+    assert (entry.worker["pid"], entry.worker["job"]) == (process.pid, "local 7")
+    os.kill(entry.worker["pid"], number)
+    process.join(60)
+    assert process.exitcode == 0
+    (entry,) = study.entries()
+    assert (entry.state, entry.attempt, entry.worker) == ("waiting", 0, None), "it was released, not lost"
+    assert saved() > 0
 
 
 def test_a_job_that_leaves_no_result_has_died_unless_it_was_told_to_stop(cluster: Path) -> None:
