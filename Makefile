@@ -15,7 +15,7 @@ help: ## list the targets
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,report,postgresql]'
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,figures,report,postgresql,slurm]'
 	@touch $@
 
 setup: $(VENV)/.installed ## install retsweep and its tools into .venv

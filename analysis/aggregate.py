@@ -25,7 +25,10 @@ DESCRIPTION = [
     *("tuned_from", "tuned_steps", "match", "match_target"),
 ]
 #: Columns in which the runs of a line may differ without being different models.
-PROVENANCE = ["git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"]
+PROVENANCE = [
+    *("git_commit", "spec_hash", "variant_hash", "data_hash", "version", "torch_version", "device"),
+    "world_size",
+]
 RUN_COLUMNS = {"seed", "status", "error"}
 #: Numbers of the single run of which a mean says nothing.
 NO_MEAN = {"best_step"}

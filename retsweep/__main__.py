@@ -14,6 +14,7 @@ EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED = 1, 2, 130
 USAGE = """\
 usage: python -m retsweep [+sweep=NAME] [GROUP=CHOICE ...] [KEY=VALUE ...]
        python -m retsweep runs/STUDY/trials/HASH/config.yaml [KEY=VALUE ...]
+       torchrun --nproc-per-node=N -m retsweep [GROUP=CHOICE ...] [KEY=VALUE ...]
 
 Runs one variant, or with +sweep=NAME all variants of a sweep, as trials of a study in runs/STUDY/.
 The same command again skips what is finished and goes on with what is not.
@@ -33,8 +34,8 @@ examples:
   python -m retsweep layout=type_c task=generate prompt="Returns the"   text from what was trained
 
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
-  workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate;
-  of task=generate: prompt, or prompt_file for what has ? or , in it
+  workers, seeds, retries, device, limit.minutes, tracker, checkpoint.dir; of fairness: match,
+  tune.learning_rate; of task=generate: prompt, or prompt_file for what has ? or , in it
   allow=[PACKAGE] (or RETSWEEP_ALLOW): lets _target_ name classes of a package that you trust
 exit codes: 0 finished or limit.minutes over, 1 a run or the storage failed, 2 not understood,
   130 Ctrl-C, 143 SIGTERM
@@ -73,10 +74,15 @@ def _run(words: list[str], began: float, *, only_config: bool) -> int:
     try:
         with trust.allowing(words):
             from retsweep.search import command
+            from retsweep.train.distributed import launched_ranks
 
             if only_config:
                 print(command.config(words), end="")
                 return 0
+            if launched_ranks() > 1:
+                from retsweep.launch import torchrun
+
+                return torchrun.run(words, began)
             return command.run(words, began)
     except SpecError as error:
         return _complain(str(error))

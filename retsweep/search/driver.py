@@ -85,7 +85,8 @@ class _Standing:
     def under_way(self) -> bool:
         """Whether some run will still say something without being promoted."""
         return any(
-            entry.state in ("waiting", "running") or (entry.state == "lost" and not entry.given_up(self.retries))
+            entry.state in ("waiting", "running")
+            or (entry.state == "lost" and not entry.given_up(self.retries))
             for entry in self.entries.values()
         )
 

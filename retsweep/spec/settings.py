@@ -39,6 +39,14 @@ class Heartbeat:
 
 
 @spec
+class Checkpoint:
+    """``dir``: a folder, or a URL of fsspec, that other machines reach too; None leaves checkpoints in the
+    trial's folder alone."""
+
+    dir: str | None = None
+
+
+@spec
 class Tune:
     """``learning_rate``: the rates that every variant is tried with before the runs that count, once
     for each of ``seeds`` seeds counted up from ``first_seed``; None tries nothing. ``steps`` a try
@@ -68,17 +76,20 @@ class Settings:
     """``study`` and ``storage`` None mean: derived from what is run."""
 
     tracker: Any
+    launcher: Any = None
+    """What starts workers; None for processes of this machine."""
     study: str | None = None
     storage: str | None = None
     runs: str = "runs"
     cache: str | None = None
     """Folder of tokenised corpora; None for ~/.cache/retsweep."""
     workers: PositiveInt | None = None
-    """Local worker processes; None for one a core, or one a GPU."""
+    """How many; None for one a core, or one a GPU, where they are processes of this machine."""
     seeds: PositiveInt | None = None
     """How many seeds a variant gets, counted up from ``seed``; None: as the sweep says, else one."""
     retries: NonNegativeInt = 1
     """How often a trial whose worker died is tried again."""
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     keep: Literal["checkpoints", "rows"] = "checkpoints"
     """What stays on disk of a run that has its row: ``rows`` removes the weights, twice those of a model
     a run, with which it could be read again. A run that is stopped or fails keeps them in any case."""

@@ -28,6 +28,7 @@ from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
 from retsweep.sweep.workers import Places, places
 from retsweep.tasks.train import published_defects
+from retsweep.train import store
 from retsweep.train.atomic import is_full
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
@@ -40,16 +41,17 @@ Feeding = Callable[[Job], Job]
 def run(
     arguments: Sequence[str],
     began: float | None = None,
+    take: Callable[[Wanted], Wanted] = lambda wanted: wanted,
     wanted: Wanted | None = None,
     feeding: Feeding | None = None,
 ) -> int:
     """Runs what ``arguments`` (overrides, or a trial's config.yaml first) ask for: exit code.
 
     ``began``: time.monotonic() at the command's start; ``wanted``: what they ask for, if that is known.
-    Raises SpecError before anything is written.
+    ``take`` makes of it what is to be done in this process. Raises SpecError before anything is written.
     """
     began = time.monotonic() if began is None else began
-    wanted = asked(read(arguments), arguments) if wanted is None else wanted
+    wanted = take(asked(read(arguments), arguments) if wanted is None else wanted)
     if generate.is_asked(wanted):
         generate.generate(wanted, arguments, _file(arguments))
         return EXIT_OK
@@ -181,16 +183,19 @@ def _standing(job: Job) -> dict[str, Entry]:
 
 def _check_places(wanted: Wanted) -> None:
     """Raises SpecError if a study cannot be kept, or worked on, where it is ``wanted``."""
-    device = places(wanted.settings).device
+    crew = places(wanted.settings)
     for run in wanted.runs:
         if run.spec.task.computes:
-            run.spec.check_device(device)
+            run.spec.check_device(crew.device)
     folder = _folder(wanted)
     check_inside(Path(wanted.settings.runs), folder)
     for written in (folder, folder / "trials"):
         check_folder(written)
     planfile.read(folder)
-    check_reachable(storage_url(wanted.settings.storage, folder))
+    url = storage_url(wanted.settings.storage, folder)
+    crew.check_storage(url)
+    check_reachable(url)
+    store.check(wanted.settings.checkpoint.dir)
 
 
 def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
@@ -212,6 +217,7 @@ def _job(wanted: Wanted, planned: Mapping[str, Planned]) -> Job:
         tracker=settings.tracker,
         keep=settings.keep,
         heartbeat=settings.heartbeat,
+        checkpoints=store.place(settings.checkpoint.dir, wanted.study),
     )
 
 

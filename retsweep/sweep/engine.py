@@ -20,6 +20,7 @@ from retsweep.spec import Settings, SpecError
 from retsweep.sweep.mirror import mirror
 from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.plan import Job, Planned
+from retsweep.sweep.processes import is_of
 from retsweep.sweep.progress import Screen
 from retsweep.sweep.reconcile import open_and_reconcile, reconcile
 from retsweep.sweep.rows import code, code_here
@@ -27,7 +28,7 @@ from retsweep.sweep.spent import Spent, spent_by
 from retsweep.sweep.storage import answering
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.worker import EXIT_DISK_FULL
-from retsweep.sweep.workers import Places, Worker
+from retsweep.sweep.workers import Crew, Member
 from retsweep.train.atomic import is_full
 
 LOOK_SECONDS = 0.5
@@ -61,7 +62,7 @@ class Engine:
         self,
         job: Job,
         settings: Settings,
-        places: Places,
+        places: Crew,
         console: Console,
         began: float,
         since: float | None = None,
@@ -73,13 +74,13 @@ class Engine:
         )
         minutes = settings.limit.minutes
         self._deadline = began + 60 * minutes if minutes is not None else float("inf")
-        self._workers: list[Worker] = []
+        self._workers: list[Member] = []
         self._ending: Ending = "done"
         self._heard: list[int] = []
         self._killed = False
         self._barren = 0
         self._known: set[str] = set()
-        self._own: list[dict[str, str | int]] = []
+        self._own: list[Mapping[str, str | int]] = []
         self._deaths = 0
         self._since = began if since is None else since
         self._patience = Patience(job.url, job.heartbeat, self._screen.note, self._while_away)
@@ -183,16 +184,18 @@ class Engine:
             return
         own = [worker.identity for worker in self._workers]
         waiting = sum(entry.state == "waiting" for entry in standing.values())
-        busy = sum(entry.state == "running" and entry.worker in own for entry in standing.values())
-        for place in range(self._places.count):
-            if len(self._workers) >= min(self._places.count, busy + waiting):
-                return
-            if place not in {worker.place for worker in self._workers}:
-                log = self._job.folder / f"worker-{place}.log"
-                self._workers.append(Worker(self._job, self._places, place, log))
-                self._own.append(self._workers[-1].identity)
+        busy = sum(
+            entry.state == "running" and any(is_of(entry.worker, one) for one in own)
+            for entry in standing.values()
+        )
+        taken = {worker.place for worker in self._workers}
+        free = [place for place in range(self._places.count) if place not in taken]
+        missing = min(self._places.count, busy + waiting) - len(self._workers)
+        for worker in self._places.start(self._job, free[:missing]) if missing > 0 else ():
+            self._workers.append(worker)
+            self._own.append(worker.identity)
 
-    def _reap(self) -> tuple[list[Worker], bool]:
+    def _reap(self) -> tuple[list[Member], bool]:
         """Workers that died since the last call, and whether any ended at all."""
         ended = [worker for worker in self._workers if worker.ended() is not None]
         for worker in ended:
@@ -205,13 +208,14 @@ class Engine:
             self._stop("full")
         return died, bool(ended)
 
-    def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Worker]) -> None:
+    def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Member]) -> None:
         held = [entry.worker for entry in study.entries() if entry.state == "running"]
         reconcile(study, self._job.url, self._job.study, self._labels, self._settings.retries)
         if not self._killed:  # by us: that is no news, and nothing is tried again now
             self._tell_deaths(before, study.standing(self._job.runs))
-        barren = [worker for worker in died if worker.identity not in held]
-        fruitful = any(worker.identity in held for worker in (*died, *self._workers))
+        barren = [worker for worker in died if not any(is_of(one, worker.identity) for one in held)]
+        living = [*died, *self._workers]
+        fruitful = any(is_of(one, worker.identity) for one in held for worker in living)
         self._barren = 0 if fruitful else self._barren + len(barren)
         unfinished = not self._is_over(study.standing(self._job.runs))
         if barren and unfinished and self._barren >= BARREN_DEATHS and self._ending == "done":
@@ -295,7 +299,7 @@ class Engine:
         own = [
             entry.row
             for key, entry in standing.items()
-            if entry.row and key not in self._known and entry.worker in self._own
+            if entry.row and key not in self._known and any(is_of(entry.worker, one) for one in self._own)
         ]
         return spent_by(own, seconds, min(self._places.count, len(self._labels)))
 

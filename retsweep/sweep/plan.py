@@ -67,7 +67,8 @@ class Feed(Protocol):
 @dataclass(frozen=True)
 class Job:
     """All that a worker process has to know. ``runs`` maps spec_hash to run; ``keep`` and ``heartbeat`` as
-    in Settings. ``feed`` brings further runs while they are worked on."""
+    in Settings; ``checkpoints`` is the study's place for those that other machines reach, a URL. ``feed``
+    brings further runs while they are worked on."""
 
     runs: Mapping[str, Planned]
     url: str
@@ -79,6 +80,7 @@ class Job:
     keep: Literal["checkpoints", "rows"] = "checkpoints"
     heartbeat: Heartbeat = field(default_factory=Heartbeat)
     feed: Feed | None = None
+    checkpoints: str | None = None
 
     def planned(self, entry: Entry) -> Planned:
         """The run that ``entry`` is of. Raises SpecError."""

@@ -8,7 +8,11 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+#: Names, in the environment of a worker that a queue started, its job there.
+JOB = "RETSWEEP_JOB"
 
 
 def cores() -> int:
@@ -32,9 +36,17 @@ def here() -> str:
 
 
 def identity(pid: int | None = None) -> dict[str, str | int]:
-    """What is written beside a claim, so that others can tell whether its process lives."""
+    """What is written beside a claim, so that others can tell whether its process lives, and which
+    worker of theirs it is."""
     pid = os.getpid() if pid is None else pid
-    return {"where": here(), "pid": pid, "born": _born(pid)}
+    job = {"job": os.environ[JOB]} if JOB in os.environ else {}
+    return {"where": here(), "pid": pid, "born": _born(pid), **job}
+
+
+def is_of(worker: Mapping[str, str | int] | None, known: Mapping[str, str | int]) -> bool:
+    """Whether a claim's ``worker`` is the one of which so much is ``known``: of a process all of its
+    identity, of a job in a queue its name, before there is a process."""
+    return worker is not None and known.items() <= worker.items()
 
 
 def is_dead(process: dict[str, str | int]) -> bool:

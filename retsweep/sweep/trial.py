@@ -23,7 +23,9 @@ from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import TrackedRun, Tracker
+from retsweep.train import store
 from retsweep.train.atomic import is_full
+from retsweep.train.distributed import ALONE, Group
 
 #: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
 CHECKPOINTS = ("last.pt", "best.pt")
@@ -93,12 +95,14 @@ class Heart:
                 told, self._heard, missed = steps, time.time(), False
 
 
-def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
-    """Carries out a claimed trial and ends it in the study, unless the claim is lost. Raises DiskFull,
-    StorageLost."""
+def run_trial(
+    job: Job, study: Study, entry: Entry, stopping: Callable[[], bool], group: Group = ALONE
+) -> None:
+    """Carries out a claimed trial and ends it in the study, unless the claim is lost. ``group``: this
+    process and those that help it. Raises DiskFull, StorageLost."""
     try:
         with contextlib.suppress(ClaimLost):
-            _run_trial(job, study, entry, stopping)
+            _run_trial(job, study, entry, stopping, group)
     except Exception as error:
         if not is_full(error):
             raise
@@ -107,7 +111,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
         raise DiskFull(f"{job.folder}: no space left on the disk") from error
 
 
-def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]) -> None:
+def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool], group: Group) -> None:
     began = time.monotonic()
     try:
         planned = job.planned(entry)
@@ -121,7 +125,7 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
     write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
     with Heart(study, entry.trial) as heart, _tracker(job, planned, entry.hash) as tracker:
         try:
-            row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix)
+            row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix, group)
         except InterruptedRun:
             heart.rest()
             if prefix.over:
@@ -135,6 +139,8 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
             study.complete(entry.trial, row)
             for name in ("error.txt", *SPARES, *(CHECKPOINTS if job.keep == "rows" else ())):
                 (folder / name).unlink(missing_ok=True)
+            if job.keep == "rows":
+                store.of_trial(job.checkpoints, entry.hash).clear()
         else:
             study.fail(entry.trial, row, row["error"])
             write_whole(folder / "error.txt", failure)
@@ -165,6 +171,7 @@ def _attempt(
     stopping: Callable[[], bool],
     tracker: Tracker,
     prefix: Prefix,
+    group: Group,
 ) -> tuple[dict[str, Any], str | None]:
     """The trial's row, and the traceback of what it raised if it did. InterruptedRun, ClaimLost,
     StorageLost and the error of a full disk pass through."""
@@ -181,6 +188,7 @@ def _attempt(
         prefix.hear(line)
         tracker.metrics(line)
 
+    kept = store.of_trial(job.checkpoints, folder.name)
     workspace = Workspace(
         folder=folder,
         device=job.device,
@@ -189,11 +197,14 @@ def _attempt(
         stop=stop,
         progress=progress,
         metrics=metrics,
+        saved=lambda path, step: kept.put(path, step, permit=stop),
+        group=group,
     )
     row = describe(planned.spec, planned.data_hash, job.device)
     try:
         row = frame(planned, job.device)
         row |= _checked(job, planned)
+        kept.fetch(folder)
         try:
             columns = planned.spec.task(planned.spec, workspace)
         except InterruptedRun:

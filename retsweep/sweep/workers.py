@@ -1,4 +1,5 @@
-"""The parent's side of its worker processes: how many, on which device, started and stopped."""
+"""The parent's side of its workers: how many, on which device, started and stopped; here those that are
+processes of this machine. Others are in ``launch``."""
 
 from __future__ import annotations
 
@@ -6,33 +7,98 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 from retsweep.spec import Settings, SpecError
+from retsweep.spec.base import spec
 from retsweep.sweep.processes import cores, identity
 from retsweep.sweep.worker import STOP, send_job
+
+#: The environment of every worker. One thread each: two that share a core slow each other down twentyfold.
+ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Member(Protocol):
+    """A worker as its parent sees it, wherever it runs; ``place`` is its number among them, ``log`` where
+    it says what goes wrong."""
+
+    place: int
+    log: Path
+
+    @property
+    def identity(self) -> Mapping[str, str | int]:
+        """What is known of it that its claims carry."""
+
+    def ended(self) -> int | None:
+        """None while it is under way; 0 where it left as it should, whatever else where it died."""
+
+    def stop(self) -> None:
+        """Asks it to save and release its trial."""
+
+    def kill(self) -> None:
+        """Ends it, whatever it does."""
+
+    def close(self) -> None:
+        """Lets go of what is kept for it: it has ended."""
+
+
+class Crew(Protocol):
+    """What a launcher makes of the settings: ``count`` places for workers, on ``device`` for torch."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def count(self) -> int: ...
+
+    def check_storage(self, url: str) -> None:
+        """Raises SpecError if workers would not reach the storage at ``url``."""
+
+    def start(self, job: Any, places: Sequence[int]) -> Iterable[Member]:
+        """A worker for each of ``places``, as they are started."""
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where workers run: ``device`` for torch, ``count`` of them, ``gpus`` as CUDA names them."""
+    """Where workers of this machine run: ``gpus`` as CUDA names them."""
 
     device: str
     count: int
     gpus: tuple[str, ...] = ()
 
     def environment(self, place: int) -> dict[str, str]:
-        """One thread a worker: two that share a core slow each other down twentyfold."""
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-        chosen = {**threads, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
-        if self.gpus:
-            chosen["CUDA_VISIBLE_DEVICES"] = self.gpus[place % len(self.gpus)]
-        return {**os.environ, **chosen}
+        gpu = {"CUDA_VISIBLE_DEVICES": self.gpus[place % len(self.gpus)]} if self.gpus else {}
+        return {**os.environ, **ENVIRONMENT, **gpu}
+
+    def check_storage(self, url: str) -> None:
+        """Whatever this process reaches, its workers do."""
+
+    def start(self, job: Any, places: Sequence[int]) -> Iterator[Member]:
+        for place in places:
+            yield Worker(job, self, place, job.folder / f"worker-{place}.log")
 
 
-def places(settings: Settings) -> Places:
+@spec
+class Local:
+    """launcher=local: processes of this machine."""
+
+    def places(self, settings: Settings) -> Places:
+        return local_places(settings)
+
+
+def places(settings: Settings) -> Crew:
+    """Those of ``settings.launcher``. Raises SpecError if workers cannot be started so."""
+    return cast(Crew, (settings.launcher or Local()).places(settings))
+
+
+def local_places(settings: Settings) -> Places:
     """A worker for each GPU, or else for each core. Raises SpecError if CUDA is asked for and absent."""
     gpus = () if settings.device == "cpu" else _gpus()
     if settings.device == "cuda" and not gpus:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from retsweep.spec.run import RunSpec
+from retsweep.train.distributed import ALONE, Group
 
 
 class InterruptedRun(Exception):
@@ -24,7 +25,10 @@ class Workspace:
     task saves its state and raises InterruptedRun. An exception from it means that the folder is
     somebody else's by now, and goes through; so it is asked before anything is put there too, where
     its answer does not count. ``progress`` hears (steps done, steps in all); ``metrics`` hears every
-    line that is written to metrics.jsonl.
+    line that is written to metrics.jsonl; ``saved`` of every file of a checkpoint, and of which step it is.
+
+    ``group``: the processes that share the training. All of them do the task; those that are not its chief
+    give no columns, and neither read nor write in ``folder``.
     """
 
     folder: Path
@@ -34,6 +38,8 @@ class Workspace:
     stop: Callable[[], bool] = lambda: False
     progress: Callable[[int, int], None] = lambda done, total: None
     metrics: Callable[[Mapping[str, Any]], None] = lambda line: None
+    saved: Callable[[Path, int], None] = lambda path, step: None
+    group: Group = ALONE
 
 
 class Task(Protocol):

@@ -76,7 +76,9 @@ class _Training:
         references = self.references()
         model = build(self.spec, device=self.workspace.device)
         outcome = self.train(model, math.log(references["unigram_valid_ppl"]))
-        columns = outcome_columns(outcome) | self.utilisation(outcome)
+        if not self.workspace.group.chief:
+            return {}
+        columns = outcome_columns(outcome) | self.utilisation(outcome) | self.shared()
         if outcome.status == "ok":
             # A run that had ended before this process began was validated by the one before.
             valid = self.validations[-1] if self.validations else None
@@ -96,7 +98,13 @@ class _Training:
 
         a_token = macs_as_trained(self.spec) / self.spec.scale.context
         device, precision = self.workspace.device, self.spec.protocol.precision
-        return utilisation(a_token, outcome.tokens_per_second, device, precision)
+        on_one_device = outcome.tokens_per_second / self.workspace.group.world
+        return utilisation(a_token, on_one_device, device, precision)
+
+    def shared(self) -> dict[str, int]:
+        """``world_size``: of a run that several processes trained, the last time that it was gone on with."""
+        world = self.workspace.group.world
+        return {"world_size": world} if world > 1 else {}
 
     @property
     def evaluation(self) -> Evaluation:
@@ -116,10 +124,11 @@ class _Training:
         return {"unigram_valid_ppl": found.unigram, "bigram_valid_ppl": found.bigram}
 
     def train(self, model: nn.Module, unigram_nats: float) -> Outcome:
+        from retsweep.train.distributed import LostGroup
         from retsweep.train.loop import Interrupted, train
 
         def validate(model: nn.Module) -> float:
-            found = self.evaluation.likelihood(model, self.evaluation.windows("valid"))
+            found = self.likelihood(model)
             self.validations.append(found)
             return found.nats / found.targets
 
@@ -137,9 +146,24 @@ class _Training:
                 stop=self.workspace.stop,
                 progress=self.workspace.progress,
                 metrics=self.workspace.metrics,
+                saved=self.workspace.saved,
+                group=self.workspace.group,
             )
-        except Interrupted as interrupted:
+        except (Interrupted, LostGroup) as interrupted:
             raise InterruptedRun(str(interrupted)) from interrupted
+
+    def likelihood(self, model: nn.Module) -> Likelihood:
+        """Of the validation split; in a group every process reads its part of the windows."""
+        windows, group = self.evaluation.windows("valid"), self.workspace.group
+        if group.world == 1:
+            return self.evaluation.likelihood(model, windows)
+        from retsweep.evaluate.perplexity import Likelihood
+
+        own = [tuple(part[group.rank :: group.world] for part in pair) for pair in windows]
+        own = [pair for pair in own if len(pair[0])]
+        found = self.evaluation.likelihood(model, own) if own else Likelihood(0.0, 0)
+        nats, targets = group.sums([found.nats, found.targets])
+        return Likelihood(nats, round(targets))
 
 
 def outcome_columns(outcome: Outcome) -> dict[str, Any]:

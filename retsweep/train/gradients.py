@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from retsweep.layers.precision import casting
 from retsweep.spec.protocol import Protocol as TrainingProtocol
+from retsweep.train.distributed import ALONE, Group
 from retsweep.train.loss import chunked_cross_entropy, cross_entropy
 
 
@@ -28,6 +29,7 @@ def optimiser_step(
     micro_batches: Sequence[tuple[Tensor, Tensor]],
     protocol: TrainingProtocol,
     device: torch.device,
+    group: Group = ALONE,
 ) -> Tensor:
     """One step of ``optimiser``, at its learning rate, over ``micro_batches`` as of
     :func:`accumulate_gradients`, whose loss it returns; gradients are gone afterwards.
@@ -35,7 +37,7 @@ def optimiser_step(
     ``protocol`` gives precision, clipping and ``head_tokens``.
     """
     forward = casting(protocol.precision, device)
-    loss = accumulate_gradients(model, micro_batches, forward, protocol.head_tokens)
+    loss = accumulate_gradients(model, micro_batches, forward, protocol.head_tokens, group)
     if protocol.clip is not None:
         parameters = [one for group in optimiser.param_groups for one in group["params"]]
         nn.utils.clip_grad_norm_(parameters, protocol.clip)
@@ -49,8 +51,10 @@ def accumulate_gradients(
     micro_batches: Sequence[tuple[Tensor, Tensor]],
     forward: AbstractContextManager[object],
     head_tokens: int | None = None,
+    group: Group = ALONE,
 ) -> Tensor:
-    """Adds to every ``grad`` that of the mean loss over all targets; returns that loss, in nats.
+    """Adds to every ``grad`` that of the mean loss over all targets; returns that loss, in nats. In a
+    ``group`` the gradients are of all processes' targets, the loss of this one's.
 
     ``micro_batches`` are pairs (inputs, targets), each (batch, time), on the model's device; each
     counts by its targets, so that the result is that of one large batch but for rounding.
@@ -59,11 +63,12 @@ def accumulate_gradients(
     """
     targets_in_all = sum(targets.numel() for _, targets in micro_batches)
     total: Tensor | None = None
-    for inputs, targets in micro_batches:
-        loss = loss_of(model, inputs, targets, forward, head_tokens)
-        if len(micro_batches) > 1:
-            loss = loss * (targets.numel() / targets_in_all)
-        loss.backward()  # type: ignore[no-untyped-call]
+    for index, (inputs, targets) in enumerate(micro_batches):
+        with group.syncing(index + 1 == len(micro_batches)):
+            loss = group.loss(loss_of, model, inputs, targets, forward, head_tokens)
+            if len(micro_batches) > 1:
+                loss = loss * (targets.numel() / targets_in_all)
+            loss.backward()  # type: ignore[no-untyped-call]
         total = loss.detach() if total is None else total + loss.detach()
     assert total is not None, "a step has at least one micro-batch"
     return total

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from retsweep.layers.precision import products
 from retsweep.spec.protocol import Protocol
 from retsweep.train import checkpoint, resume
+from retsweep.train.distributed import ALONE, Group
 from retsweep.train.divergence import DivergenceWatch
 from retsweep.train.gradients import optimiser_step
 from retsweep.train.memory import PeakMemory
@@ -60,6 +61,8 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
     metrics: Callable[[Mapping[str, Any]], None] = lambda line: None,
+    saved: Callable[[Path, int], None] = lambda path, step: None,
+    group: Group = ALONE,
 ) -> Outcome:
     """Trains ``model``, which is on ``device``, in place for ``steps`` optimiser steps.
 
@@ -68,15 +71,22 @@ def train(
     last; the weights of what was best are in best.pt from the next checkpoint on. ``unigram_nats``:
     entropy of the corpus's unigrams, for ``divergence=above_unigram``. ``stop`` is asked before each
     step, and once more before each checkpoint takes its place, where only an exception from it
-    counts: that leaves at once, writing nothing. Raises Interrupted when ``stop`` answers True before
-    a step.
+    counts: that leaves at once, writing nothing. ``saved`` hears of each file that a checkpoint is made of,
+    and of which step it is, when it is written: last.pt after the others. Raises Interrupted when ``stop``
+    answers True before a step.
+
+    In a ``group`` every process calls this with equal arguments, whole batches among them, of which each
+    takes its part; ``validate`` gives all the same number; ``folder``, ``stop``, ``saved``, ``metrics`` and
+    ``progress`` are the chief's. Raises LostGroup when another process is gone.
     """
     place = torch.device(device)
     with reproducible(place), products(protocol.precision):
-        run = _Run(model, batches, protocol, steps, seed, folder, place, unigram_nats, stop, metrics)
+        run = _Run(
+            model, batches, protocol, steps, seed, folder, place, unigram_nats, stop, metrics, saved, group
+        )
         try:
             while not run.over:
-                if stop():
+                if group.asked(stop):
                     run.leave()
                     continue
                 run.advance()
@@ -88,7 +98,7 @@ def train(
                 progress(run.state.step, steps)
             run.finish()
         finally:
-            run.lines.close()
+            run.close()
     return run.outcome()
 
 
@@ -107,11 +117,14 @@ class _Run:
         unigram_nats: float | None,
         stop: Callable[[], bool],
         metrics: Callable[[Mapping[str, Any]], None],
+        saved: Callable[[Path, int], None],
+        group: Group,
     ) -> None:
         self.model, self.batches, self.protocol = model, batches, protocol
         self.steps, self.seed, self.folder, self.device = steps, seed, folder, device
-        self.stop, self.tell = stop, metrics
-        checkpoint.remove_leftovers(folder)
+        self.stop, self.tell, self.saved, self.group = stop, metrics, saved, group
+        if group.chief:
+            checkpoint.remove_leftovers(folder)
         self.memory = PeakMemory(device)
         self.optimiser = adamw(model, protocol)
         self.watch = DivergenceWatch.of(protocol, steps, unigram_nats)
@@ -129,10 +142,12 @@ class _Run:
         self.best: dict[str, Any] | None = None
         self.saved_seconds, self.save_cost = self.state.seconds, 0.0
         # A run that is over has all of its lines; the one of a divergence is a step ahead of the state.
-        self.lines = MetricsFile(folder / "metrics.jsonl", steps if self.over else self.state.step)
+        written = steps if self.over else self.state.step
+        self.lines = MetricsFile(folder / "metrics.jsonl", written) if group.chief else None
         if protocol.compile:
             compile_blocks(model)
         model.train()
+        group.adopt(model)
 
     # ---- where the run stands ----------------------------------------------------------------
     @property
@@ -166,19 +181,19 @@ class _Run:
         """One optimiser step, and a look at the losses when one is due."""
         started = time.perf_counter()
         step = self.dispatched + 1
-        seed_step(self.seed, step, self.device)
+        seed_step(self.seed, step, self.device, self.group.rank)
         batches = [self.micro_batch(step, micro) for micro in range(self.protocol.accumulate)]
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.protocol, step, self.steps)
-        loss = optimiser_step(self.model, self.optimiser, batches, self.protocol, self.device)
+        loss = optimiser_step(self.model, self.optimiser, batches, self.protocol, self.device, self.group)
         self.dispatched = step
-        self.pending.append((loss, sum(targets.numel() for _, targets in batches)))
+        self.pending.append((loss, self.group.world * sum(targets.numel() for _, targets in batches)))
         self.state.seconds += time.perf_counter() - started
         if self.look_due(step):
             self.look()
 
     def micro_batch(self, step: int, micro: int) -> tuple[Tensor, Tensor]:
-        inputs, targets = self.batches(step - 1, micro)
+        inputs, targets = (self.group.part(one) for one in self.batches(step - 1, micro))
         return inputs.to(self.device, non_blocking=True), targets.to(self.device, non_blocking=True)
 
     def look_due(self, step: int) -> bool:
@@ -188,7 +203,9 @@ class _Run:
     def look(self) -> None:
         """Fetches the losses of the steps since the last look, and judges them in order."""
         started = time.perf_counter()
-        losses = torch.stack([loss for loss, _ in self.pending]).tolist() if self.pending else []
+        losses: list[float] = []
+        if self.pending:
+            losses = self.group.mean(torch.stack([loss for loss, _ in self.pending])).tolist()
         counts = [count for _, count in self.pending]
         self.pending.clear()
         self.state.seconds += time.perf_counter() - started
@@ -234,9 +251,10 @@ class _Run:
 
     def write_lines(self) -> None:
         """Writes the lines that a look began: none, one, or on a GPU those of all its steps."""
-        for line in self.begun:
-            self.lines.write(line)
-            self.tell(line)
+        if self.lines is not None:
+            for line in self.begun:
+                self.lines.write(line)
+                self.tell(line)
         self.begun.clear()
 
     def validate(self, validate: Validate) -> None:
@@ -250,20 +268,26 @@ class _Run:
         best = self.state.best_loss
         if finite and (best is None or loss < best):
             self.state.best_loss, self.state.best_step = loss, step
+            if not self.group.chief:
+                return
             weights = {name: w.to("cpu", copy=True) for name, w in self.model.state_dict().items()}
             self.best = {"weights": weights, "step": step, "valid_loss": loss}
 
     def save(self) -> None:
         """Writes best.pt, if it is another than it was, and last.pt; that of a run that is over holds
         no optimiser: nothing is gone on from it."""
+        if self.lines is None:
+            return
         started = time.perf_counter()
         self.state.peak_memory_bytes = max(self.state.peak_memory_bytes, self.memory.bytes())
         self.lines.sync()
+        self.saved(self.lines.path, self.state.step)
         step, weights = self.good_weights()
         self.stop()
         (checkpoint.keep_pair if self.paired else checkpoint.remove_old_pair)(self.folder)
         if self.best is not None:  # first: a last.pt that names a best step has its weights beside it
             checkpoint.save(self.folder / checkpoint.BEST, self.best, permit=self.stop)
+            self.saved(self.folder / checkpoint.BEST, self.best["step"])
             self.best = None
         content = {
             "run": self.own,
@@ -272,7 +296,9 @@ class _Run:
             "weights": weights,
             "optimiser": self.optimiser.state_dict() if self.state.status == "running" else None,
         }
-        checkpoint.save(self.folder / checkpoint.LAST, content, permit=self.stop)
+        last = self.folder / checkpoint.LAST
+        checkpoint.save(last, content, permit=self.stop)
+        self.saved(last, self.state.step)
         self.paired, self.saved_step, self.saved_seconds = True, self.state.step, self.state.seconds
         self.save_cost = time.perf_counter() - started
 
@@ -306,22 +332,31 @@ class _Run:
             self.state.status = "ok" if self.state.status == "running" else self.state.status
             self.save()
 
+    def close(self) -> None:
+        if self.lines is not None:
+            self.lines.close()
+
     def outcome(self) -> Outcome:
         here = self.state.seconds - self.began_seconds
         return dataclasses.replace(self.state.outcome(), seconds_here=here)
 
     # ---- going on ----------------------------------------------------------------------------
     def resume(self) -> bool:
-        """Takes up the latest checkpoint that is whole; False if there is none. What is broken is told."""
-        found = resume.find(self.folder, self.model, self.optimiser, self.own)
-        if found is None:
+        """Takes up the latest checkpoint that is whole, which the chief finds; False if there is none.
+        What is broken is told."""
+        chief = self.group.chief
+        found = resume.find(self.folder, self.model, self.optimiser, self.own) if chief else None
+        content = self.group.share(
+            found and {"state": found.state.as_dict(), "weights": found.weights, "optimiser": found.optimiser}
+        )
+        if content is None:
             return False
-        if found.weights is not None:  # else it diverged before its first checkpoint
-            self.model.load_state_dict(found.weights)
-        if found.optimiser is not None:
-            self.optimiser.load_state_dict(dict(found.optimiser))
-        self.state = found.state
-        self.watch.above, self.watch.fell = found.state.above, found.state.fell
+        if content["weights"] is not None:  # else it diverged before its first checkpoint
+            self.model.load_state_dict(content["weights"])
+        if content["optimiser"] is not None:
+            self.optimiser.load_state_dict(dict(content["optimiser"]))
+        self.state = State(**content["state"])
+        self.watch.above, self.watch.fell = self.state.above, self.state.fell
         return True
 
     @property

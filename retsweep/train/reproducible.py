@@ -10,18 +10,20 @@ from typing import Any
 import torch
 
 
-def step_seed(seed: int, step: int) -> int:
-    """The generator seed of one step. Hashed, because torch's CPU generator reads 32 bits of it."""
-    digest = hashlib.blake2b(f"retsweep dropout {seed} {step}".encode(), digest_size=8).digest()
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The generator seed of one step, in the process ``rank`` of those that share its batch. Hashed,
+    because torch's CPU generator reads 32 bits of it."""
+    named = f"retsweep dropout {seed} {step}" + (f" {rank}" if rank else "")
+    digest = hashlib.blake2b(named.encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little")
 
 
-def seed_step(seed: int, step: int, device: torch.device) -> None:
+def seed_step(seed: int, step: int, device: torch.device, rank: int = 0) -> None:
     """Seeds the generator that dropout on ``device`` draws from.
 
     Not torch.manual_seed, which visits every kind of device and costs a hundred times as much.
     """
-    number = step_seed(seed, step)
+    number = step_seed(seed, step, rank)
     if device.type == "cuda":
         torch.cuda.manual_seed(number)
     else:

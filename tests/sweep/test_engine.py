@@ -354,7 +354,7 @@ def test_ctrl_c_while_a_worker_starts_reaches_that_worker(
             os.kill(os.getpid(), signal.SIGINT)
             super().__init__(*arguments)
 
-    monkeypatch.setattr(engine, "Worker", Interrupted)
+    monkeypatch.setattr("retsweep.sweep.workers.Worker", Interrupted)
     assert main([*TOY, *LONG]) == 130
     assert "interrupted: 1 of 1 runs are left; the same command goes on" in capsys.readouterr().out
     (entry,) = ledger().entries()
@@ -398,7 +398,7 @@ def test_a_storage_that_fails_on_the_way_is_one_line(
             connection.execute("DROP TABLE trials")
             connection.commit()
 
-    monkeypatch.setattr(engine, "Worker", Known)
+    monkeypatch.setattr("retsweep.sweep.workers.Worker", Known)
     with meanwhile(drop):
         assert main([*TOY, *LONG, "+task.deaf=true"]) == 1
     error = capsys.readouterr().err
