@@ -71,6 +71,17 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
         raise SpecError(str(error).splitlines()[0]) from error
 
 
+def plain_file(path: Path) -> dict[str, Any]:
+    """What a trial's ``config.yaml`` says, as plain data. Raises SpecError."""
+    try:
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:
+        raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
+    return {str(key): value for key, value in tree.items()}
+
+
 def as_yaml(tree: Any) -> str:
     """Plain data (or a config, interpolations kept) as YAML text."""
     return OmegaConf.to_yaml(tree if OmegaConf.is_config(tree) else OmegaConf.create(tree))

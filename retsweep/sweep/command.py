@@ -16,7 +16,7 @@ import retsweep
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
-from retsweep.sweep import dashboard, generate, planfile, tune
+from retsweep.sweep import backfill, dashboard, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import (
@@ -48,6 +48,9 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     tuned, since = EXIT_OK, began
     try:
+        if backfill.is_asked(wanted):
+            sent = backfill.backfill(wanted, console, lambda folder: _build_table(folder, console))
+            return EXIT_OK if sent else EXIT_FAILED
         if tune.is_asked(wanted):
             found, tuned = tune_rates(wanted, console, began, arguments)
             if found is None:
@@ -206,7 +209,9 @@ def _carry_out(
     defects = defects_in(wanted.runs)
     if defects:
         console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
-    return Engine(job, wanted.settings, chosen, console, began, since).run()
+    outcome = Engine(job, wanted.settings, chosen, console, began, since).run()
+    backfill.answer_agent(job)
+    return outcome
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -229,6 +234,7 @@ def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     wanted = wanted_from(composed, _overrides(arguments))
     generate.check(wanted)
     tune.check(wanted)
+    backfill.check(wanted, _overrides(arguments), _file(arguments))
     return wanted
 
 
@@ -285,23 +291,32 @@ def _table(folder: Path, outcome: Outcome, wanted: Wanted, console: Console) -> 
     """Writes, prints and mirrors the study's table; not after Ctrl-C, when everybody is in a hurry."""
     if not outcome.finished or outcome.ending in ("interrupted", "terminated"):
         return
+    table = _build_table(folder, console)
+    if table is None:
+        return
+    from analysis.table import show
+
+    show(table)
+    dashboard.mirror(wanted.settings.tracker, wanted.study, folder, table.lines)
+
+
+def _build_table(folder: Path, console: Console) -> Any | None:
+    """The study's table, written into its folder; None, and a line that says why, if there is none."""
     hider = _hider_of_analysis()
     if hider:
         console.print(
             f"no table: {hider} hides the package analysis of retsweep; rename it, or work elsewhere",
             markup=False,
         )
-        return
+        return None
     from analysis.rows import TableError
-    from analysis.table import show, write
+    from analysis.table import write
 
     try:
-        table = write(folder)
+        return write(folder)
     except TableError as error:
         console.print(f"no table: {error}", markup=False)
-        return
-    show(table)
-    dashboard.mirror(wanted.settings.tracker, wanted.study, folder, table.lines)
+        return None
 
 
 def _hider_of_analysis() -> str | None:

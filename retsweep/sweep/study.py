@@ -40,6 +40,7 @@ class Entry:
     worker: dict[str, Any] | None
     error: str | None
     row: dict[str, Any] | None
+    label: str = ""
 
 
 class Study:
@@ -192,6 +193,7 @@ def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
         worker=attributes.get("worker"),
         error=attributes.get("error"),
         row=attributes.get("row"),
+        label=attributes.get("label", ""),
     )
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec.configs import as_yaml
-from retsweep.sweep.dashboard import grouping
 from retsweep.sweep.files import plain, write_row, write_whole
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 from retsweep.sweep.study import ClaimLost, Entry, Study
+from retsweep.sweep.tracked import Whole, agent_columns, live
 from retsweep.tasks.base import InterruptedRun, Workspace
-from retsweep.tracking import TrackedRun, Tracker
+from retsweep.tracking import Tracker
 
 #: What a task leaves in a trial's folder for one that goes on with it, and ``keep=rows`` removes.
 CHECKPOINTS = ("last.pt", "best.pt")
@@ -87,7 +87,7 @@ def run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool]
         except InterruptedRun:
             study.release(entry.trial)
             return
-        row["trial_seconds"] = time.monotonic() - began
+        row |= {"trial_seconds": time.monotonic() - began, **agent_columns()}
         if failure is None:
             study.complete(entry.trial, row)
             for name in ("error.txt", *(CHECKPOINTS if job.keep == "rows" else ())):
@@ -165,12 +165,7 @@ def _checked(job: Job, planned: Planned) -> dict[str, Any]:
 @contextlib.contextmanager
 def _tracker(job: Job, planned: Planned, spec_hash: str) -> Iterator[Tracker]:
     folder = job.trial_folder(spec_hash)
-    name = f"{planned.run.label} ({spec_hash[:6]})"
-    grouped = grouping(planned.spec)
-    config = {**planned.run.config, **grouped}
-    tracker = job.tracker.open(
-        TrackedRun(spec_hash, name, job.study, folder, config, job_type=grouped["family"])
-    )
+    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder)), folder)
     try:
         yield tracker
     finally:

@@ -40,6 +40,11 @@ class MetricsFile:
         self._file.close()
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole, up to the first that is not; none if there is no such file."""
+    return [json.loads(text) for text in _complete_lines(path)]
+
+
 def _complete_lines(path: Path) -> list[str]:
     """The lines that end and parse, up to the first that does not (a process died writing it)."""
     if not path.exists():
