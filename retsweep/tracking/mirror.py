@@ -99,7 +99,7 @@ class Mirror:
         except Exception as error:
             if self._mode != "online":
                 raise
-            warnings.warn(f"wandb cannot be used, tracking offline: {_first_line(error)}", stacklevel=2)
+            warnings.warn(f"wandb cannot be reached, tracking offline: {_first_line(error)}", stacklevel=2)
             self._mode = "offline"
             return self._start("offline")
 

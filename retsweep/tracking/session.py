@@ -2,9 +2,9 @@
 
 A resumed trial tells its run again from the beginning (metrics.jsonl holds it), and nothing of it may be
 doubled. Online the server says how far it has come. Offline nobody does: every process leaves a folder
-with all that it was told, and `wandb sync` writes each from the run's first line on, so that two of them
-would overwrite each other (and one that a killed worker left empty keeps `wandb sync` from sending any of
-those it was called with). So the last one is whole, and takes the place of those before it.
+of its own, and `wandb sync` puts what is in one behind whatever the server has of the run (wandb 0.31; and
+one that a killed worker left empty keeps it from sending any of those that it was called with). So a folder
+holds all that W&B has not seen, and takes the place of those before it that were not sent.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.tracking.base import Mode, TrackedRun
+from retsweep.tracking.log import last_step
 
 DEFAULT_SERVER = "https://api.wandb.ai"
 #: Seconds for a first sign of life from the server.
@@ -27,6 +28,8 @@ PROBE_SECONDS = 3.0
 #: wandb's own deadlines, in seconds; its defaults are minutes.
 INIT_SECONDS = 15
 FINISH_SECONDS = 30
+#: In wandb's log: no more lines of a run are sent.
+FATAL = "filestream: fatal error"
 #: The file of an offline run's folder that says what the run was told; and the key of a run's summary
 #: that says what its panels show.
 TOLD, SHOWN = "retsweep.sha256", "panels_sha256"
@@ -52,16 +55,21 @@ class Session:
 
     def __init__(self, run: Any, tracked: TrackedRun, mode: Mode) -> None:
         self._run, self._tracked, self._mode = run, tracked, mode
-        self._first = run.starting_step if run.resumed else 0
         self._folder = Path(run.settings.sync_dir)
-        self._before = [path for path in offline_folders(tracked) if path != self._folder]
+        before = [path for path in folders(tracked) if path != self._folder]
+        self._unsent = [path for path in before if not was_sent(path)]
+        if mode == "online":
+            self._first = run.starting_step if run.resumed else 0
+        else:
+            self._first = 1 + max((last_step(path) for path in before if was_sent(path)), default=-1)
         self._told = Digest(tracked.config)
 
     def line(self, line: Mapping[str, Any]) -> None:
         self._told.add("line", dict(line))
         values = {key: value for key, value in line.items() if key != "step"}
         if line["step"] >= self._first:
-            self._run.log(values, step=line["step"])
+            # At once: a line that waited for the next would come after the row, and overwrite what both name.
+            self._run.log(values, step=line["step"], commit=True)
 
     def row(self, row: Mapping[str, Any]) -> None:
         self._told.add("row", dict(row))
@@ -78,12 +86,26 @@ class Session:
             self._run.summary.update({SHOWN: digest})
 
     def finish(self, ok: bool) -> None:
-        """Raises TimeoutError if it takes longer than FINISH_SECONDS: some of it is not sent."""
+        """Raises TimeoutError if it takes longer than FINISH_SECONDS, ConnectionError if the server refused
+        what was sent on the way: not all of it has arrived."""
         self._run.finish(exit_code=0 if ok else 1)
         if self._mode == "offline":
             (self._folder / TOLD).write_text(self._told.text())
-        for folder in self._before:
+        elif lost := what_was_lost(self._folder):
+            raise ConnectionError(lost)
+        for folder in self._unsent:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def what_was_lost(folder: Path) -> str | None:
+    """Why wandb sent no more of an online run, if it gave up on the way (a key was revoked, say). It tells
+    the terminal, which is not ours to write on, and its log in the run's ``folder``; ``finish`` does not."""
+    log = folder / "logs" / "debug-internal.log"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
+    for line in lines:
+        if FATAL in line:
+            return str(json.loads(line)["msg"])
+    return None
 
 
 def content(config: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
@@ -97,14 +119,18 @@ def content(config: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], row: 
 
 def is_written(run: TrackedRun, digest: str) -> bool:
     """Whether an offline run in ``run.folder`` was told exactly what has ``digest``."""
-    return any(
-        (folder / TOLD).is_file() and (folder / TOLD).read_text() == digest for folder in offline_folders(run)
-    )
+    told = [folder / TOLD for folder in folders(run)]
+    return any(path.is_file() and path.read_text() == digest for path in told)
 
 
-def offline_folders(run: TrackedRun) -> list[Path]:
-    """Those of ``run`` that processes before this one left, and its own."""
-    return sorted((run.folder / "wandb").glob(f"offline-run-*-{_id(run)}"))
+def folders(run: TrackedRun) -> list[Path]:
+    """What wandb has written of ``run``: a folder for every process that told it."""
+    return sorted((run.folder / "wandb").glob(f"*run-*-{_id(run)}"))
+
+
+def was_sent(folder: Path) -> bool:
+    """Whether W&B has seen what is in a run's ``folder``: as it was told, or by `wandb sync`."""
+    return not folder.name.startswith("offline-") or bool(list(folder.glob("*.wandb.synced")))
 
 
 def agent_run() -> str | None:
