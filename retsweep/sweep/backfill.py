@@ -111,7 +111,7 @@ def answer_agent(job: Job) -> None:
         return
     for entry in _entries(job.url, job.study, job.runs).values():
         folder = job.trial_folder(entry.hash)
-        own = list((folder / "wandb").glob(f"*run-*-{named}"))
+        own = list(folder.glob(f"wandb/*run-*/run-{named}.wandb"))
         if own or entry.state not in ENDED or entry.row is None:
             continue  # a worker of this command has told it, or there is nothing to tell
         run = dataclasses.replace(finished(entry, job.study, folder), id=named, job_type="answered")

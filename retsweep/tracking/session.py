@@ -125,7 +125,7 @@ def is_written(run: TrackedRun, digest: str) -> bool:
 
 def folders(run: TrackedRun) -> list[Path]:
     """What wandb has written of ``run``: a folder for every process that told it."""
-    return sorted((run.folder / "wandb").glob(f"*run-*-{_id(run)}"))
+    return sorted(path.parent for path in run.folder.glob(f"wandb/*run-*/run-{_id(run)}.wandb"))
 
 
 def was_sent(folder: Path) -> bool:
