@@ -12,9 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from retsweep import tracking
 from retsweep.spec import load_run
-from retsweep.tracking import Auto, Mirror, NoTracker, Silence, TrackedRun, Wandb, find_key, reach_server
+from retsweep.tracking import (
+    Auto,
+    Mirror,
+    NoTracker,
+    Silence,
+    TrackedRun,
+    Wandb,
+    find_key,
+    mirror,
+    reach_server,
+    session,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,20 +43,25 @@ def tracked(folder: Path) -> TrackedRun:
     return TrackedRun("0123abcd", "Type A 3:1", "a-study", folder, {"seed": 1})
 
 
-class FakeRun:
-    """Keeps what it hears; ``log`` may raise or wait."""
+class FakeSession:
+    """Keeps what it hears; ``line`` may raise or wait."""
 
-    def __init__(self, on_log=lambda: None) -> None:
-        self.heard: list[tuple] = []
-        self.summary: dict = {}
-        self.on_log = on_log
+    def __init__(self, on_line=lambda: None) -> None:
+        self.heard: list = []
+        self.on_line = on_line
 
-    def log(self, values, step) -> None:
-        self.on_log()
-        self.heard.append((step, values))
+    def line(self, line) -> None:
+        self.on_line()
+        self.heard.append(line)
 
-    def finish(self) -> None:
-        self.heard.append("finished")
+    def row(self, row) -> None:
+        self.heard.append(row)
+
+    def finish(self, ok) -> None:
+        self.heard.append(f"finished, ok={ok}")
+
+    def abandon(self) -> None:
+        self.heard.append("abandoned")
 
 
 # ---- which tracker --------------------------------------------------------------------------
@@ -111,19 +126,32 @@ def test_without_a_tracker_wandb_is_not_imported(tmp_path):
 
 
 # ---- the mirror -----------------------------------------------------------------------------
-def mirror_a_run(start, mode, steps: int) -> None:
-    mirror = Mirror(start, mode)
+ROW = {"valid_ppl": 3.0}
+
+
+def mirror_a_run(start, mode, steps: int) -> str:
+    mirrored = Mirror(start, mode)
     for step in range(steps):
-        mirror.metrics({"step": step, "loss": step / 2})
-    mirror.row({"valid_ppl": 3.0})
-    mirror.close()
+        mirrored.metrics({"step": step, "loss": step / 2})
+    mirrored.row(ROW)
+    return mirrored.close()
 
 
 def test_everything_arrives_in_order():
-    run = FakeRun()
-    mirror_a_run(lambda mode: run, "offline", steps=5)
-    assert run.heard == [*((step, {"loss": step / 2}) for step in range(5)), "finished"]
-    assert run.summary == {"valid_ppl": 3.0}
+    run = FakeSession()
+    assert mirror_a_run(lambda mode: run, "offline", steps=5) == "offline"
+    lines = [{"step": step, "loss": step / 2} for step in range(5)]
+    assert run.heard == [*lines, ROW, "finished, ok=True"]
+
+
+@pytest.mark.parametrize("row", [None, {"status": "failed", "error": "ValueError: no"}])
+def test_a_run_that_is_not_over_or_failed_ends_as_failed(row):
+    run = FakeSession()
+    mirrored = Mirror(lambda mode: run, "offline")
+    if row:
+        mirrored.row(row)
+    mirrored.close()
+    assert run.heard[-1] == "finished, ok=False"
 
 
 def test_an_init_that_raises_costs_a_warning():
@@ -131,11 +159,11 @@ def test_an_init_that_raises_costs_a_warning():
         raise RuntimeError("no such project\nand more")
 
     with pytest.warns(UserWarning, match="the run goes on: RuntimeError: no such project$"):
-        mirror_a_run(broken, "offline", steps=1)
+        assert mirror_a_run(broken, "offline", steps=1) == "nowhere"
 
 
 def test_a_server_out_of_reach_means_offline():
-    asked, run = [], FakeRun()
+    asked, run = [], FakeSession()
 
     def start(mode):
         asked.append(mode)
@@ -144,35 +172,35 @@ def test_a_server_out_of_reach_means_offline():
         return run
 
     with pytest.warns(UserWarning, match="tracking offline: OSError: no route to host"):
-        mirror_a_run(start, "online", steps=1)
+        assert mirror_a_run(start, "online", steps=1) == "offline"
     assert asked == ["online", "offline"]
-    assert run.heard == [(0, {"loss": 0.0}), "finished"]
+    assert run.heard == [{"step": 0, "loss": 0.0}, ROW, "finished, ok=True"]
 
 
 def test_an_init_that_hangs_delays_nothing_and_its_end_only_so_long():
     release = threading.Event()
-    mirror = Mirror(lambda mode: release.wait(20), "online", close_seconds=0.2)
+    mirrored = Mirror(lambda mode: release.wait(20), "online", close_seconds=0.2)
     started = time.perf_counter()
     for step in range(1000):
-        mirror.metrics({"step": step})
+        mirrored.metrics({"step": step})
     assert time.perf_counter() - started < 1.0
     with pytest.warns(UserWarning, match="did not finish within"):
-        mirror.close()
+        assert mirrored.close() == "nowhere"
     assert time.perf_counter() - started < 5.0
-    mirror.metrics({"step": 1001})  # still welcome, still harmless
-    mirror.close()
+    mirrored.metrics({"step": 1001})  # still welcome, still harmless
+    assert mirrored.close() == "nowhere"
     release.set()
 
 
 def test_after_one_that_hung_the_next_begin_offline_and_wait_less(monkeypatch):
-    monkeypatch.setattr(tracking, "CLOSE_SECONDS_AFTER_HANG", 0.2)
-    release, asked, run = threading.Event(), [], FakeRun()
+    monkeypatch.setattr(mirror, "CLOSE_SECONDS_AFTER_HANG", 0.2)
+    release, asked, run = threading.Event(), [], FakeSession()
     hanging = Mirror(lambda mode: release.wait(20), "online", close_seconds=0.2)
     with pytest.warns(UserWarning, match="did not finish within"):
         hanging.close()
     mirror_a_run(lambda mode: asked.append(mode) or run, "online", steps=1)
     assert asked == ["offline"]
-    assert run.heard == [(0, {"loss": 0.0}), "finished"]
+    assert run.heard == [{"step": 0, "loss": 0.0}, ROW, "finished, ok=True"]
     started = time.perf_counter()
     with pytest.warns(UserWarning, match="did not finish within"):
         Mirror(lambda mode: release.wait(20), "offline").close()
@@ -186,27 +214,27 @@ def test_a_log_that_raises_ends_tracking_with_one_warning():
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        mirror_a_run(lambda mode: FakeRun(broken), "offline", steps=50)
+        mirror_a_run(lambda mode: FakeSession(broken), "offline", steps=50)
     assert [str(warning.message) for warning in told] == [
         "tracking with wandb ends here, the run goes on: ConnectionError: gone"
     ]
 
 
 def test_a_thread_that_does_not_keep_up_loses_its_messages_not_the_run(monkeypatch):
-    monkeypatch.setattr(tracking, "QUEUE_LENGTH", 10)
+    monkeypatch.setattr(mirror, "QUEUE_LENGTH", 10)
     release = threading.Event()
-    mirror = Mirror(lambda mode: release.wait(20) and FakeRun(), "offline", close_seconds=0.1)
+    mirrored = Mirror(lambda mode: release.wait(20) and FakeSession(), "offline", close_seconds=0.1)
     for step in range(10):
-        mirror.metrics({"step": step})
+        mirrored.metrics({"step": step})
     with pytest.warns(UserWarning, match="does not keep up"):
-        mirror.metrics({"step": 10})
-    mirror.close()
+        mirrored.metrics({"step": 10})
+    mirrored.close()
     release.set()
 
 
 # ---- wandb itself ----------------------------------------------------------------------------
 def test_a_dead_port_and_a_silent_server_are_out_of_reach(monkeypatch):
-    monkeypatch.setattr(tracking, "PROBE_SECONDS", 0.3)
+    monkeypatch.setattr(session, "PROBE_SECONDS", 0.3)
     with pytest.raises(OSError, match="refused"):
         reach_server()
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -6,10 +6,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ from retsweep.sweep.engine import Outcome
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.trial import _tracker
 from retsweep.sweep.variants import wanted
-from retsweep.tracking import NoTracker, Resolution, TrackedRun
+from retsweep.tracking import NoTracker, Resolution, Sent, TrackedRun, log
 from tests.analysis.rows import row, study, transformer, type_x
 
 STUDY = "ar_ratio-train-small-corrected"
@@ -42,6 +40,8 @@ class Heard:
     def __init__(self, trouble: Exception | None = None) -> None:
         self.runs: list[TrackedRun] = []
         self.made: list[Any] = []
+        self.digests: list[str] = []
+        self.heard: list[Any] = []
         self.closed = 0
         self.trouble = trouble
 
@@ -54,11 +54,19 @@ class Heard:
         self.runs.append(run)
         return self
 
-    def panels(self, make) -> None:
-        self.made.append(make)
+    def metrics(self, line) -> None:
+        self.heard.append(line)
 
-    def close(self) -> None:
+    def row(self, row) -> None:
+        self.heard.append(row)
+
+    def panels(self, make, digest) -> None:
+        self.made.append(make)
+        self.digests.append(digest)
+
+    def close(self) -> Sent:
         self.closed += 1
+        return "offline"
 
 
 def trained(folder: Path) -> Path:
@@ -255,7 +263,7 @@ def test_the_offline_run_holds_table_charts_and_figure(tmp_path):
     assert (done.stdout, done.stderr) == ("", "")
     run_id = dashboard.run_id(STUDY)
     (written,) = (folder / "wandb").glob(f"offline-run-*-{run_id}")
-    records = list(wandb_records(written / f"run-{run_id}.wandb"))
+    records = list(log.records(written / f"run-{run_id}.wandb"))
     run = next(record.run for record in records if record.WhichOneof("record_type") == "run")
     assert (run.run_group, run.job_type, run.display_name) == (STUDY, "table", "table")
 
@@ -284,27 +292,6 @@ def test_the_offline_run_holds_table_charts_and_figure(tmp_path):
 
 def refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is no JSON that a browser reads")
-
-
-def wandb_records(path: Path) -> Iterator[Any]:
-    """The records of a .wandb file: LevelDB's log format after 7 bytes of header, in blocks of 32 KiB."""
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, whole = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:  # no room for a record's head: the block is padded
-            at += left
-            continue
-        _, size, kind = struct.unpack_from("<IHB", data, at)
-        whole += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # the whole of a record, or its end
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
 
 
 def history(records: list[Any]) -> dict[str, dict[str, Any]]:

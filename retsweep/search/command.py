@@ -42,7 +42,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
     wanted = command.asked(composed, arguments)
     if SECTION not in tree:
         _refuse_budgets(tree)
-        return command.run(arguments, began, wanted)
+        return command.run(arguments, began, wanted=wanted)
     asked = Asked.of(tree, wanted, arguments)
     begun: list[tuple[Job, Driver]] = []
 
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
         begun.append((job, driver))
         return job
 
-    code = command.run(arguments, began, wanted, feed)
+    code = command.run(arguments, began, wanted=wanted, feeding=feed)
     if begun and code in (command.EXIT_OK, command.EXIT_FAILED):
         _tell(*begun[0])
     return code

@@ -53,13 +53,7 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
     """The run in a trial's ``config.yaml``, settings as composed, ``key=value`` on top; ``task=NAME`` is
     another task for the same run."""
     task = [override for override in overrides if override.startswith("task=")]
-    config = compose(task)
-    try:
-        file = OmegaConf.create(_yaml(path))
-    except OmegaConfBaseException as error:
-        raise SpecError(f"{path} is no config: {' '.join(str(error).split())}") from error
-    if not isinstance(file, DictConfig):
-        raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
+    config, file = compose(task), _tree(path)
     OmegaConf.set_struct(config, False)
     for key in RUN_SECTIONS:
         if key in LATER_SECTIONS and key not in file:
@@ -73,6 +67,23 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
         return OmegaConf.merge(config, OmegaConf.from_dotlist(values))  # type: ignore[return-value]
     except OmegaConfBaseException as error:
         raise SpecError(str(error).splitlines()[0]) from error
+
+
+def plain_file(path: Path) -> dict[str, Any]:
+    """What a trial's ``config.yaml`` says, as plain data. Raises SpecError."""
+    tree = OmegaConf.to_container(_tree(path))
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _tree(path: Path) -> DictConfig:
+    try:
+        file = OmegaConf.create(_yaml(path))
+    except OmegaConfBaseException as error:
+        raise SpecError(f"{path} is no config: {' '.join(str(error).split())}") from error
+    if not isinstance(file, DictConfig):
+        raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")
+    return file
 
 
 def _yaml(path: Path) -> str:

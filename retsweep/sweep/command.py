@@ -18,7 +18,7 @@ from retsweep.spec.compose import compose
 from retsweep.spec.configs import as_yaml, from_file
 from retsweep.spec.secret import hidden
 from retsweep.spec.trust import is_allowance
-from retsweep.sweep import dashboard, export, generate, planfile, tune
+from retsweep.sweep import backfill, dashboard, export, generate, planfile, tune
 from retsweep.sweep.engine import Engine, Outcome
 from retsweep.sweep.files import check_inside
 from retsweep.sweep.patience import Patience, StorageLost
@@ -61,6 +61,9 @@ def run(
     console = Console(highlight=False, soft_wrap=True)
     tuned, since = EXIT_OK, began
     try:
+        if backfill.is_asked(wanted):
+            sent = backfill.backfill(wanted, console, lambda folder: _build_table(folder, console))
+            return EXIT_OK if sent else EXIT_FAILED
         if tune.is_asked(wanted):
             found, tuned = tune_rates(wanted, console, began, arguments)
             if found is None:
@@ -238,10 +241,12 @@ def _carry_out(
         console.print(f"PUBLISHED DEFECTS ARE ON: {'; '.join(defects)}", markup=False, style="yellow")
     engine = Engine(job, wanted.settings, chosen, console, began, since)
     try:
-        return engine.run()
+        outcome = engine.run()
     finally:
         if job.feed is not None:  # it brought more
             planfile.note(job.folder, wanted.sweep, arguments, engine.runs)
+    backfill.answer_agent(job)
+    return outcome
 
 
 def read(arguments: Sequence[str]) -> Any:
@@ -265,6 +270,7 @@ def asked(composed: Any, arguments: Sequence[str]) -> Wanted:
     generate.check(wanted)
     export.check(wanted)
     tune.check(wanted)
+    backfill.check(wanted, _overrides(arguments), _file(arguments))
     return wanted
 
 
@@ -327,23 +333,32 @@ def _table(folder: Path, outcome: Outcome, wanted: Wanted, console: Console) -> 
     not on a full disk."""
     if not outcome.finished or outcome.ending in ("interrupted", "terminated", "full"):
         return
+    table = _build_table(folder, console)
+    if table is None:
+        return
+    from analysis.table import show
+
+    show(table)
+    dashboard.mirror(wanted.settings.tracker, wanted.study, folder, table.lines)
+
+
+def _build_table(folder: Path, console: Console) -> Any | None:
+    """The study's table, written into its folder; None, and a line that says why, if there is none."""
     hider = _hider_of_analysis()
     if hider:
         console.print(
             f"no table: {hider} hides the package analysis of retsweep; rename it, or work elsewhere",
             markup=False,
         )
-        return
+        return None
     from analysis.rows import TableError
-    from analysis.table import show, write
+    from analysis.table import write
 
     try:
-        table = write(folder)
+        return write(folder)
     except TableError as error:
         console.print(f"no table: {error}", markup=False)
-        return
-    show(table)
-    dashboard.mirror(wanted.settings.tracker, wanted.study, folder, table.lines)
+        return None
 
 
 def _hider_of_analysis() -> str | None:

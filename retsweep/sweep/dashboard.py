@@ -7,6 +7,7 @@ tracking it is a mirror: the study's files are the source, and whatever fails he
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import warnings
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec import RunSpec
-from retsweep.tracking import TrackedRun
+from retsweep.tracking import Sent, TrackedRun
 
 Line = Mapping[str, Any]
 
@@ -61,25 +62,44 @@ def grouping(spec: RunSpec) -> dict[str, Any]:
     }
 
 
+def grouping_of(row: Line) -> dict[str, Any]:
+    """:func:`grouping` of a run that has its row."""
+    return {
+        "architecture": row["architecture"],
+        "family": family(row["architecture"]),
+        "ar_ratio": row.get("ar_ratio"),
+        "attention_share": _share(row.get("attention_heads"), row.get("retention_heads")),
+    }
+
+
 # ---- the table's run ---------------------------------------------------------------------------
-def mirror(tracker: Any, study: str, folder: Path, lines: Sequence[Line]) -> None:
-    """Sends the table's ``lines`` where ``tracker`` (settings.tracker) tracks to. Never raises.
+def mirror(tracker: Any, study: str, folder: Path, lines: Sequence[Line]) -> Sent:
+    """Sends the table's ``lines`` where ``tracker`` (settings.tracker) tracks to, unless they are there.
+    Never raises.
 
     Nothing happens under `wandb agent`, whose runs are all of its own sweep: the same study's
     ``+sweep=`` command, with everything finished, sends the table afterwards.
     """
     if os.environ.get("WANDB_SWEEP_ID"):
-        return
+        return "nowhere"
     try:
         if tracker.resolve().mode == "none":
-            return
+            return "nowhere"
         figure = pareto(folder)
         config = {"study": study, "lines": len(lines)}
-        run = tracker.open(TrackedRun(run_id(study), NAME, study, folder, config, job_type=NAME))
-        run.panels(lambda: panels(lines, figure))
-        run.close()
+        run = tracker.open(TrackedRun(run_id(study), NAME, study, folder, config, job_type=NAME, live=False))
+        run.panels(lambda: panels(lines, figure), digest(lines, figure))
+        sent: Sent = run.close()
+        return sent
     except Exception as error:  # a mirror: the study has its table, whatever happened here
         warnings.warn(f"no table in wandb: {type(error).__name__}: {error}", stacklevel=2)
+        return "nowhere"
+
+
+def digest(lines: Sequence[Line], figure: Any | None) -> str:
+    """Of all that the panels show: the figure is drawn from the study that the lines are of."""
+    said = json.dumps([[dict(line) for line in lines], figure is not None], sort_keys=True, default=str)
+    return sha256(said.encode()).hexdigest()
 
 
 def run_id(study: str) -> str:

@@ -55,6 +55,7 @@ class Entry:
     worker: dict[str, Any] | None
     error: str | None
     row: dict[str, Any] | None
+    label: str = ""
     overrides: tuple[str, ...] = ()
     until: int | None = None
     rungs: Mapping[int, float] = field(default_factory=dict)
@@ -315,6 +316,7 @@ def _entry(trial: optuna.trial.FrozenTrial) -> Entry:
         overrides=tuple(attributes.get("overrides") or ()),
         until=until,
         rungs=rungs,
+        label=attributes.get("label", ""),
     )
 
 

@@ -14,15 +14,15 @@ from typing import Any
 from retsweep.spec.base import SpecError
 from retsweep.spec.configs import as_yaml
 from retsweep.spec.secret import hidden
-from retsweep.sweep.dashboard import grouping
 from retsweep.sweep.files import plain, sealed, write_row, write_whole
 from retsweep.sweep.patience import StorageLost, say_on_stderr
 from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.prefix import Prefix
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.study import ClaimLost, Entry, Study
+from retsweep.sweep.tracked import Whole, agent_columns, live
 from retsweep.tasks.base import InterruptedRun, Workspace
-from retsweep.tracking import TrackedRun, Tracker
+from retsweep.tracking import Tracker
 from retsweep.train import store
 from retsweep.train.atomic import is_full
 from retsweep.train.distributed import ALONE, Group
@@ -134,7 +134,7 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
                 study.release(entry.trial)
             return
         heart.rest()
-        row = sealed({**row, "trial_seconds": time.monotonic() - began})
+        row = sealed({**row, "trial_seconds": time.monotonic() - began, **agent_columns()})
         if failure is None:
             study.complete(entry.trial, row)
             for name in ("error.txt", *SPARES, *(CHECKPOINTS if job.keep == "rows" else ())):
@@ -236,12 +236,7 @@ def _checked(job: Job, planned: Planned) -> dict[str, Any]:
 @contextlib.contextmanager
 def _tracker(job: Job, planned: Planned, spec_hash: str) -> Iterator[Tracker]:
     folder = job.trial_folder(spec_hash)
-    name = f"{planned.run.label} ({spec_hash[:6]})"
-    grouped = grouping(planned.spec)
-    config = {**planned.run.config, **grouped}
-    tracker = job.tracker.open(
-        TrackedRun(spec_hash, name, job.study, folder, config, job_type=grouped["family"])
-    )
+    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder)), folder)
     try:
         yield tracker
     finally:

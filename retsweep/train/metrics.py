@@ -41,6 +41,14 @@ class MetricsFile:
         self._file.close()
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that are whole; none if there is no such file."""
+    if not path.exists():
+        return []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [json.loads(text) for text in texts if _step(text) is not None]
+
+
 def _lines_up_to(step: int, path: Path) -> list[str]:
     """The lines of steps up to ``step``, without those that are damaged: the last may be, of a process that
     died while it wrote; of any other it is told."""
