@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.rows import TableError
 
@@ -73,7 +74,7 @@ def is_measurable(point: Point) -> bool:
     return all(math.isfinite(value) and value > 0 for value in point)
 
 
-def _moocore():  # type: ignore[no-untyped-def]
+def _moocore() -> Any:
     try:
         import moocore
     except ImportError as error:

@@ -122,8 +122,8 @@ def planned(given: argparse.Namespace, by: Sequence[str], found: Sequence[Candid
     else:
         rungs = nearest(last, given.eta, known)
     cost = given.bucket_by or widest(by, found)
-    if missing := [one for one in found if cost not in one.costs]:
-        raise TableError(f"--bucket-by={cost}: {len(missing)} runs have no such count of MACs or bytes")
+    if lacking := sum(cost not in one.costs for one in found):
+        raise TableError(f"--bucket-by={cost}: {lacking} runs have no such count of MACs or bytes")
     edges = bucket_edges([one.costs[cost] for one in found], given.buckets)
     return Plan(
         rungs=tuple(rungs),

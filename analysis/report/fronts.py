@@ -34,17 +34,14 @@ def _title(cost: str) -> str:
 
 def _models(whole: Front, pairs: Mapping[str, Front], titles: Mapping[str, str], anchor: str) -> Grid:
     """A row a model of the front, the lowest perplexity first."""
-    known = {cost: {one.label for one in front.on_front} for cost, front in pairs.items()}
+    known = {cost: {one.line["variant_hash"] for one in front.on_front} for cost, front in pairs.items()}
     costs = whole.columns[1:]
     heads = [
         Head("model"),
         Head("valid\nppl", True, METRIC),
         *(Head(f"{PREFIX}MACs,\n{titles[cost]}", True, cost) for cost in costs),
         Head("bucket", True, "of MACs of a training forward, 1 the cheapest"),
-        *(
-            Head(f"perplexity and\n{titles[cost]} alone", False, "on the front of these two")
-            for cost in pairs
-        ),
+        *(Head(f"front of ppl,\n{titles[cost]}", False, "of these two alone") for cost in pairs),
         Head("seeds", True, "runs that the line stands on"),
     ]
     perplexity = measured("", METRIC)
@@ -55,7 +52,7 @@ def _models(whole: Front, pairs: Mapping[str, Front], titles: Mapping[str, str],
                 Cell(perplexity.cell(one.line), one.values[0]),
                 *(Cell(number(value / UNIT), value) for value in one.values[1:]),
                 Cell(str(one.bucket + 1), one.bucket),
-                *(Cell(ON if one.label in known[cost] else OFF) for cost in pairs),
+                *(Cell(ON if one.line["variant_hash"] in known[cost] else OFF) for cost in pairs),
                 Cell(runs(one.line), one.line["ok"]),
             )
         )
