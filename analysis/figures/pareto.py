@@ -80,16 +80,22 @@ class Pareto:
 
 def data(source: Source) -> tuple[Pareto, ...]:
     """The study under every convention that it counted. Raises MissingError."""
+    lines = weighable(source)
+    found = [_pareto(source, lines, convention) for convention in conventions(lines)]
+    if not any(panel.points for panel in found):
+        raise MissingError("no line has both a validation perplexity and a count of MACs")
+    return tuple(panel for panel in found if panel.points)
+
+
+def weighable(source: Source) -> list[Line]:
+    """The trained lines, if what they differ in can be weighed against a cost. Raises MissingError."""
     lines = source.trained()
     if source.plan and any("step" in member.said for member in source.plan.members):
         raise MissingError("its variants are steps of a ladder, which differ in training and not in cost")
     for column in ("protocol", "context"):
         if len({line.get(column) for line in lines}) > 1:
             raise MissingError(f"its lines differ in {column}, which is no choice to weigh against a cost")
-    found = [_pareto(source, lines, convention) for convention in conventions(lines)]
-    if not any(panel.points for panel in found):
-        raise MissingError("no line has both a validation perplexity and a count of MACs")
-    return tuple(panel for panel in found if panel.points)
+    return lines
 
 
 def conventions(lines: Sequence[Line]) -> tuple[Convention, ...]:

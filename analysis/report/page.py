@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis import scrub
 from analysis.figures.source import Source
-from analysis.report import bundled, overview
+from analysis.report import bundled, fronts, importance, overview
 from analysis.report.blocks import Block, Part
 from analysis.report.charts import against, bench, curves, decode, ladder, pareto, placement, ratio
 from analysis.report.claims import claims
@@ -63,10 +63,12 @@ def make(studies: Sequence[Study], command: str) -> Page:
         protocols(studies),
         each("lines", "Every model", studies, _lines, SORTING),
         each("pareto", "Perplexity against cost", studies, pareto.blocks),
+        each("front", "The front, by bucket of MACs", studies, fronts.blocks),
         each("ratio", "Perplexity against the ratio", studies, ratio.blocks),
         each("curves", "Loss curves", studies, curves.blocks),
         each("ladder", "Which defect makes which difference", studies, ladder.blocks),
         each("placement", "Placement against ratio", studies, placement.blocks),
+        each("importance", "What matters, ratio or placement", studies, importance.blocks, importance.INTRO),
         each("decode", "Decoding against context", studies, decode.blocks),
         each("decoding", "Decoding, measured", studies, bench.decoding),
         each("training", "Training speed, measured", studies, bench.training),
