@@ -26,7 +26,7 @@ from retsweep.sweep.plan import Job, Planned, cache_folder, plan, with_data
 from retsweep.sweep.storage import answering, check_folder, check_reachable, exclusive, storage_url
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.variants import Run, Wanted, wanted_from
-from retsweep.sweep.workers import Places, places
+from retsweep.sweep.workers import Crew, places
 from retsweep.tasks.train import published_defects
 from retsweep.train import store
 from retsweep.train.atomic import is_full
@@ -310,7 +310,7 @@ def defects_in(runs: Iterable[Run]) -> list[str]:
     return list(dict.fromkeys(words for defects in found for words in defects))
 
 
-def _heading(job: Job, wanted: Wanted, chosen: Places) -> str:
+def _heading(job: Job, wanted: Wanted, chosen: Crew) -> str:
     many, workers = f"{len(job.runs)} runs" if len(job.runs) != 1 else "1 run", chosen.count
     if job.feed is not None:
         many = job.feed.heading()

@@ -346,9 +346,10 @@ class _Run:
         What is broken is told."""
         chief = self.group.chief
         found = resume.find(self.folder, self.model, self.optimiser, self.own) if chief else None
-        content = self.group.share(
-            found and {"state": found.state.as_dict(), "weights": found.weights, "optimiser": found.optimiser}
-        )
+        content: dict[str, Any] | None = None
+        if found is not None:
+            content = {"weights": found.weights, "optimiser": found.optimiser, "state": found.state.as_dict()}
+        content = self.group.share(content)
         if content is None:
             return False
         if content["weights"] is not None:  # else it diverged before its first checkpoint
