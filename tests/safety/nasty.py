@@ -22,16 +22,70 @@ def examples(count: int) -> settings:
 
 #: Values as the command line and YAML spell them.
 WORDS = [
-    *("", " ", "null", "true", "-1", "0", "1", "2", "3", "7", "1e400", "-1e-3", "nan", "inf", ".5", "1_000", "0x10"),
-    *("9" * 30, "9" * 5000, "1e9", "99999999", "[]", "{}", "[[]]", "[1,2]", "{a:1}", "[null]", "{a:{b:{c:1}}}"),
-    *("..", ".", "/", "/etc/passwd", "../../x", "~", "~nobody_here/x", "C:\\x", "a/b", "a b", "con", "x" * 300),
-    *("a\x00b", "a\nb", "a\tb", "\u202e", "\ud800", "é", "日本", "\x1b[31m", "'", '"', "''", '"a', "a'b", "\\", "a\\"),
-    *("${seed}", "${scale.layers}", "${oc.env:HOME}", "${oc.env:RETSWEEP_STORAGE,null}", "${hydra:runtime.cwd}"),
-    *("${nothing.here}", "${", "}", "${}", "${oc.decode:1}", "${${seed}}", "$", "${study}", "\\${oc.env:HOME}"),
+    *("", " ", "null", "true", "-1", "0", "1", "2", "3", "7", "1e400", "-1e-3", "nan", "inf", ".5", "1_000"),
+    *("9" * 30, "9" * 5000, "1e9", "99999999", "[]", "{}", "[[]]", "[1,2]", "{a:1}", "[null]", "0x10"),
+    *(
+        "..",
+        ".",
+        "/",
+        "/etc/passwd",
+        "../../x",
+        "~",
+        "~nobody_here/x",
+        "C:\\x",
+        "a/b",
+        "a b",
+        "con",
+        "x" * 300,
+    ),
+    *(
+        "a\x00b",
+        "a\nb",
+        "a\tb",
+        "\u202e",
+        "\ud800",
+        "é",
+        "日本",
+        "\x1b[31m",
+        "'",
+        '"',
+        "''",
+        '"a',
+        "a'b",
+        "\\",
+    ),
+    *("${seed}", "${scale.layers}", "${oc.env:HOME}", "${oc.env:RETSWEEP_STORAGE,null}", "${hydra:job.id}"),
+    *(
+        "${nothing.here}",
+        "${",
+        "}",
+        "${}",
+        "${oc.decode:1}",
+        "${${seed}}",
+        "$",
+        "${study}",
+        "\\${oc.env:HOME}",
+    ),
     *("retsweep.layers.msr.MsrSpec", "os.system", "retsweep.spec.scale.Scale", "tests.sweep.toy.Toy", "???"),
-    *("attention", "msr", "hybrid", "none", "R", "RRRA", "A" * 99, "Z", "type_a", "tiny", "0:3", "a,b", "a=b", "=", "#"),
-    *("!!python/object/apply:os.system [id]", "&a [*a]", "*a", "? x", "- 1", "1:2:3", "2020-01-01", "0o7", "yes", "|"),
-]  # fmt: skip
+    *(
+        "attention",
+        "msr",
+        "hybrid",
+        "none",
+        "R",
+        "RRRA",
+        "A" * 99,
+        "Z",
+        "type_a",
+        "tiny",
+        "0:3",
+        "a,b",
+        "a=b",
+    ),
+    *("!!python/object/apply:os.system [id]", "&a [*a]", "*a", "? x", "- 1", "1:2:3", "2020-01-01", "0o7"),
+    *("x" * 300, "\\", "${study}", "a=b"),
+    *("yes", "|", "{a:{b:{c:1}}}", "=", "#", "a\\"),
+]
 
 words = st.one_of(
     st.sampled_from(WORDS),
@@ -51,14 +105,12 @@ leaves = st.one_of(
     st.sampled_from(WORDS),
     st.text(max_size=8),
 )
+keys = st.one_of(st.sampled_from(["_target_", "layout", "from", "a", "name"]), st.text(max_size=6))
 data: st.SearchStrategy[Any] = st.recursive(
     leaves,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.one_of(st.sampled_from(["_target_", "layout", "from", "a", "name"]), st.text(max_size=6)), inner, max_size=3),
-    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
     max_leaves=6,
-)  # fmt: skip
+)
 
 
 def flat(tree: Any, path: str = "") -> dict[str, Any]:
