@@ -42,7 +42,8 @@ def stopped(tmp_path: Path) -> Path:
 
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
+    for place in range(0, len(data), 97):  # one may fall between two tensors, where nothing stands
+        data[place] ^= 4
     path.unlink()  # and not through a link
     path.write_bytes(data)
 
@@ -81,8 +82,8 @@ def test_the_pair_before_is_gone_on_from(
     for name in names:
         damage(stopped / name)
     said = goes_on(stopped, whole)
-    if damage is Path.unlink and names == ["last.pt"]:
-        assert said == []
+    if damage is Path.unlink and "last.pt" in names:
+        assert said == []  # nothing is broken
     else:
         (line,) = said
         assert line.startswith("training goes on from step 30: ")
