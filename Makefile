@@ -6,9 +6,10 @@ STUDY ?=
 NAME ?=
 ARGS ?=
 WORKERS ?= 2
+FACTOR ?= 40
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time chaos test lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time chaos test fuzz lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ lint: setup ## ruff, mypy, import-linter
 format: setup ## let ruff mend what it can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+fuzz: setup ## malformed command lines, configs and sweeps by the thousand (FACTOR=n: so many times the tests' own)
+	OMP_NUM_THREADS=1 RETSWEEP_FUZZ=$(FACTOR) $(RUN) -m pytest tests/safety --timeout=0
 
 wheel: setup ## build the wheel into dist/
 	$(RUN) -m build --wheel

@@ -65,8 +65,8 @@ def from_file(path: Path, overrides: tuple[str, ...] = ()) -> DictConfig:
     values = [override for override in overrides if override not in task]
     try:
         return OmegaConf.merge(config, OmegaConf.from_dotlist(values))  # type: ignore[return-value]
-    except OmegaConfBaseException as error:
-        raise SpecError(str(error).splitlines()[0]) from error
+    except Exception as error:
+        raise SpecError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def plain_file(path: Path) -> dict[str, Any]:
@@ -79,7 +79,9 @@ def plain_file(path: Path) -> dict[str, Any]:
 def _tree(path: Path) -> DictConfig:
     try:
         file = OmegaConf.create(_yaml(path))
-    except OmegaConfBaseException as error:
+    except SpecError:
+        raise
+    except Exception as error:  # OmegaConf's own, YAML's for tags and doubled keys, int()'s for long numbers
         raise SpecError(f"{path} is no config: {' '.join(str(error).split())}") from error
     if not isinstance(file, DictConfig):
         raise SpecError(f"{path} holds no config; accepted: a trial's config.yaml")

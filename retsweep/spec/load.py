@@ -90,7 +90,9 @@ def load_resolved(tree: Mapping[str, Any]) -> tuple[RunSpec, Settings]:
     )
     settings = {key: tree[key] for key in SETTINGS if key in tree}
     _check_named(spec)
-    return spec, construct(Settings, settings, "")
+    found = construct(Settings, settings, "")
+    _check_kind(found.tracker, "tracker")
+    return spec, found
 
 
 def _check_named(spec: RunSpec) -> None:
@@ -155,7 +157,8 @@ def _plain(value: Any, path: str) -> Any:
 def _check_kind(made: Any, path: str) -> None:
     """Raises SpecError unless ``made`` can serve as the section under ``path``."""
     section = path.partition(".")[0]
-    here = {*dir(type(made)), *type(made).__dataclass_fields__}
+    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
+    here = {*dir(type(made)), *(field.name for field in fields)}
     missing = [name for name in NEEDED.get(section, ()) if name not in here]
     if missing:
         said = f"{type(made).__module__}.{type(made).__qualname__}"

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from retsweep.spec.base import LABEL, SpecError, spec
 from retsweep.spec.layer import Shape
+
+#: Far beyond what anybody builds: beyond it a slip would take the memory before it is told.
+DEEPEST, LARGEST = 4096, 1 << 24
+Size = Annotated[PositiveInt, Field(le=LARGEST)]
 
 
 @spec
@@ -19,16 +24,16 @@ class Scale:
     """
 
     name: str = dataclasses.field(metadata=LABEL)
-    layers: PositiveInt
-    d_model: PositiveInt
-    heads: PositiveInt
-    ffn: PositiveInt
-    vocabulary: PositiveInt
-    context: PositiveInt
+    layers: Annotated[PositiveInt, Field(le=DEEPEST)]
+    d_model: Size
+    heads: Size
+    ffn: Size
+    vocabulary: Size
+    context: Size
 
     def __post_init__(self) -> None:
         if self.d_model % self.heads:
-            fit = [h for h in range(1, self.d_model + 1) if self.d_model % h == 0 and h <= 64]
+            fit = [h for h in range(1, min(self.d_model, 64) + 1) if self.d_model % h == 0]
             raise SpecError(
                 f"scale.heads={self.heads} does not divide scale.d_model={self.d_model}; "
                 f"these do: {', '.join(map(str, fit))}"

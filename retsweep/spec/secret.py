@@ -24,7 +24,7 @@ _NAMED = re.compile(
     re.IGNORECASE,
 )
 #: Up to the last @ before a space, a quote or an end: passwords may hold @ and / themselves.
-_IN_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/+)(?!USER:PASSWORD@)(?P<account>[^\s'\"<>]*)@")
+_IN_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/+)(?!/|USER:PASSWORD@)(?P<account>[^\s'\"<>]*)@")
 _ASSIGNED = re.compile(
     r"(?P<name>\b[\w-]*(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token)[\w-]*"
     r"['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\"&;,)}\]]+)",

@@ -11,6 +11,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from retsweep.spec.base import SpecError, spec
 from retsweep.spec.trust import check_name
 
+#: As many as anybody waits for: a slip beyond it would take the memory before it is told.
+MOST_SEEDS = 100_000
+
 
 @spec
 class Limit:
@@ -53,7 +56,7 @@ class Tune:
     takes; None: as many as the runs that count."""
 
     learning_rate: tuple[PositiveFloat, ...] | None = None
-    seeds: PositiveInt = 1
+    seeds: Annotated[PositiveInt, Field(le=MOST_SEEDS)] = 1
     first_seed: Annotated[int, Field(ge=0, lt=2**31)] = 1000
     steps: PositiveInt | None = None
 
@@ -85,7 +88,7 @@ class Settings:
     """Folder of tokenised corpora; None for ~/.cache/retsweep."""
     workers: PositiveInt | None = None
     """How many; None for one a core, or one a GPU, where they are processes of this machine."""
-    seeds: PositiveInt | None = None
+    seeds: Annotated[PositiveInt, Field(le=MOST_SEEDS)] | None = None
     """How many seeds a variant gets, counted up from ``seed``; None: as the sweep says, else one."""
     retries: NonNegativeInt = 1
     """How often a trial whose worker died is tried again."""

@@ -10,6 +10,7 @@ group. Not from a block with words, though: what it says would no longer be so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -21,6 +22,8 @@ from retsweep.spec.compose import choices
 #: What a sweep's section may hold.
 SECTION = ("name", "seeds", "across", "variants", "references")
 WORDS = "as"
+#: Variants, and seeds of each: more is a slip, and would take the memory before it is told.
+MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def variants(section: Mapping[str, Any], taken: Mapping[str, str]) -> list[Varia
             raise SpecError(f"unknown key 'sweep.{key}'; accepted: {', '.join(SECTION)}")
     own = list(_blocks(section, "variants", taken))
     across = list(_blocks(section, "across", taken)) or [Variant(())]
+    _check_count(len(own) * len(across))
     return [variant.over(other) for variant in own for other in across] + [
         Variant(variant.values, True, variant.said) for variant in _blocks(section, "references", taken)
     ]
@@ -60,8 +64,8 @@ def variants(section: Mapping[str, Any], taken: Mapping[str, str]) -> list[Varia
 def seeds(section: Mapping[str, Any]) -> int:
     """How many seeds the sweep gives a variant where nobody says otherwise."""
     count = section.get("seeds", 1)
-    if type(count) is not int or count < 1:
-        raise SpecError(f"sweep.seeds={count!r} is not accepted; accepted: a whole number from 1")
+    if type(count) is not int or not 1 <= count <= MOST:
+        raise SpecError(f"sweep.seeds={count!r} is not accepted; accepted: a whole number from 1 to {MOST}")
     return count
 
 
@@ -90,6 +94,7 @@ def _blocks(section: Mapping[str, Any], part: str, taken: Mapping[str, str]) -> 
                 "accepted: the other keys, or a sweep of one's own"
             )
         kept = {key: _values(key, value) for key, value in own.items() if key not in lost}
+        _check_count(math.prod(map(len, kept.values())))
         for values in product(*kept.values()):
             yield Variant(tuple(zip(kept, values, strict=True)), False, dict(said))
 
@@ -103,11 +108,18 @@ def _is_taken(key: str, block: Mapping[str, Any], taken: Mapping[str, str]) -> b
     return group in taken and is_group(group) and group in block and str(block[group]) != taken[group]
 
 
+def _check_count(count: int) -> None:
+    if count > MOST:
+        raise SpecError(f"the sweep lists {count} variants; accepted: {MOST} at most")
+
+
 def _values(key: str, value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         if set(value) != {"from", "below"} or not all(type(end) is int for end in value.values()):
             raise SpecError(
                 f"sweep: {key}={dict(value)} is not accepted; accepted: {{from: int, below: int}}"
             )
-        return list(range(value["from"], value["below"]))
+        counted = range(value["from"], value["below"])
+        _check_count(max(0, counted.stop - counted.start))
+        return list(counted)
     return list(value) if isinstance(value, list) else [value]

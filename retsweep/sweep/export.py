@@ -1,5 +1,5 @@
-"""``task=export``: finds the trial that was trained as the command says, and writes its weights as safetensors
-into ``export/`` of the trial's folder, with the config that builds the model."""
+"""``task=export``: finds the trial that was trained as the command says, and writes its weights as
+safetensors into ``export/`` of the trial's folder, with the config that builds the model."""
 
 from __future__ import annotations
 

@@ -227,7 +227,7 @@ def _check_file(database: Path) -> None:
     except sqlite3.Error as error:
         raise SpecError(
             f"storage {database} cannot be used: {error}; storage=URL names another; or move it away, and "
-            "the same command makes a new one (finished trainings are not repeated: their checkpoints are read)"
+            "the same command makes a new one (from the checkpoints: finished trainings are not repeated)"
         ) from error
 
 

@@ -13,7 +13,7 @@ from retsweep.spec.configs import check_settings, run_sections, set_values, with
 from retsweep.spec.load import load_resolved, resolve, sweep_section
 from retsweep.spec.trust import check_name
 from retsweep.sweep import blocks
-from retsweep.sweep.blocks import Variant, is_group, key_of
+from retsweep.sweep.blocks import MOST, Variant, is_group, key_of
 from retsweep.sweep.match import matched
 
 
@@ -122,6 +122,12 @@ class _Composer:
 def _seeded(loaded: Sequence[Loaded], seeds: int) -> tuple[Run, ...]:
     """The runs, seed by seed: whoever stops half way has whole tables of fewer seeds."""
     names = labels(loaded)
+    last = max(one.spec.seed for one in loaded) + seeds - 1
+    if last >= 2**31 or seeds * len(loaded) > MOST:
+        raise SpecError(
+            f"seeds={seeds} of {len(loaded)} variants end with seed {last}; accepted: seeds below 2^31, and "
+            f"{MOST} runs at most"
+        )
     return tuple(
         Run(
             one.spec.with_seed(one.spec.seed + offset),

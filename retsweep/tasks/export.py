@@ -6,7 +6,7 @@
 
     model = read_exported("runs/STUDY/trials/HASH/export")
 
-safetensors check no content, so that the header carries a CRC-32 of each tensor.
+safetensors check no content, so that the header carries a CRC-32 of each tensor, and of itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: In a trial's folder, and in that.
 FOLDER, WEIGHTS, CONFIG = "export", "model.safetensors", "config.yaml"
-CHECKSUMS = "crc32"
+CHECKSUMS, HEADER = "crc32", "crc32_of_this"
 
 
 @make_spec
@@ -79,6 +79,7 @@ def write(spec: RunSpec, checkpoint: Path, folder: Path, said: Mapping[str, str]
         "step": str(content["step"]),
         CHECKSUMS: json.dumps({name: _checksum(tensor) for name, tensor in own.items()}, sort_keys=True),
     }
+    header[HEADER] = _checksum_of(header)
     folder.mkdir(exist_ok=True)
     write_atomically(folder / WEIGHTS, lambda file: file.write(save(own, header)))
     return folder / WEIGHTS
@@ -101,6 +102,8 @@ def read_exported(folder: Path | str) -> LanguageModel:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header.pop(HEADER) != _checksum_of(header):
+            raise BrokenCheckpoint(f"{path}: checksum of its header is wrong")
         checksums = json.loads(header[CHECKSUMS])
         for name, tensor in weights.items():
             if checksums.get(name) != _checksum(tensor):
@@ -114,6 +117,10 @@ def read_exported(folder: Path | str) -> LanguageModel:
     model = with_weights(spec, weights)
     assert isinstance(model, LanguageModel)
     return model
+
+
+def _checksum_of(header: Mapping[str, str]) -> str:
+    return str(zlib.crc32(json.dumps(header, sort_keys=True).encode()))
 
 
 def _checksum(tensor: Tensor) -> int:

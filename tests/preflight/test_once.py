@@ -30,15 +30,29 @@ def test_a_variant_is_checked_once_and_another_for_itself(tmp_path, checks):
     once(spec, folder, "two")
     assert len(checks) == 2
     assert sorted(path.name for path in folder.iterdir()) == ["one.json", "two.json"]
-    assert json.loads((folder / "one.json").read_text()) == first
+    assert dict(json.loads((folder / "one.json").read_text())["columns"]) == first
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"preflight": "no"}', "\x00"])
-def test_a_damaged_file_is_checked_again_and_mended(tmp_path, checks, text):
+def test_a_damaged_file_is_told_checked_again_and_mended(tmp_path, checks, text, caplog):
     (tmp_path / "key.json").write_text(text)
     columns = once(loaded("scale=tiny", "tokenizer=bytes"), tmp_path, "key")
     assert len(checks) == 1
-    assert json.loads((tmp_path / "key.json").read_text()) == columns
+    assert f"{tmp_path / 'key.json'} is damaged" in caplog.text
+    assert once(loaded("scale=tiny", "tokenizer=bytes"), tmp_path, "key") == columns
+    assert len(checks) == 1
+
+
+def test_a_changed_number_and_another_variants_file_are_not_believed(tmp_path, checks):
+    spec = loaded("scale=tiny", "tokenizer=bytes")
+    columns = once(spec, tmp_path, "one")
+    assert list(columns) == list(once(spec, tmp_path, "one")), "in the same order"
+    text = (tmp_path / "one.json").read_text()
+    (tmp_path / "two.json").write_text(text)
+    once(spec, tmp_path, "two")
+    (tmp_path / "one.json").write_text(text.replace("0.1", "0.2"))
+    once(spec, tmp_path, "one")
+    assert len(checks) == 3
 
 
 def test_a_failure_is_kept_nowhere(tmp_path):
