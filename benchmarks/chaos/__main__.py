@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import secrets
+import signal
 import statistics
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if own_mounts() and MARK not in os.environ:  # disks that are mounted go with this process
         command = [*own_mounts(), sys.executable, "-m", "benchmarks.chaos", *arguments]
         os.execvpe(command[0], command, {**os.environ, MARK: "mounts"})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_DAMAGE))  # with all that is cleaned up then
     try:
         with server() as found, tempfile.TemporaryDirectory(prefix="chaos") as folder:
             return _Chaos(options, found, Path(folder)).run()
@@ -125,7 +127,7 @@ class _Chaos:
     def _undisturbed(self) -> dict[str, Path]:
         """The folders of the runs' trials in a study that nothing happens to, by hash."""
         print(f"{self.options.runs} runs undisturbed, to compare with", flush=True)
-        machine = Machine("undisturbed", self.folder / "undisturbed", self.mark, disk=False)
+        machine = Machine("undisturbed", self.folder / "undisturbed", self.mark)
         machine.start([*self.command, "study=s"])
         while machine.parent is not None:
             time.sleep(0.1)

@@ -38,7 +38,9 @@ def main() -> None:
     threading.Thread(target=_watch, args=(stopping,), daemon=True).start()
     path, job = pickle.loads(body)
     sys.path[:] = path
-    sys.exit(_worked(pickle.loads(job), stopping))
+    code = _worked(pickle.loads(job), stopping)
+    if code:  # as it is: what Python's own end cannot write to a log on a full disk would make it another
+        os._exit(code)
 
 
 def _worked(job: Any, stopping: threading.Event) -> int:
