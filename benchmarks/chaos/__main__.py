@@ -63,7 +63,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of faults: {','.join(KINDS)}")
     parser.add_argument("--pace", type=float, default=4.0, help="seconds between two faults, on average (4)")
     parser.add_argument("--grace", type=int, default=4, help="heartbeat.grace of the sweeps, seconds (4)")
-    parser.add_argument("--runs", type=int, default=12, help="of each study (12)")
+    parser.add_argument("--runs", type=int, default=20, help="of each study (20)")
     parser.add_argument("--steps", type=int, default=300, help="of each run (300)")
     options = parser.parse_args(arguments)
     options.kinds = options.kinds.split(",")
@@ -161,6 +161,8 @@ class _Chaos:
         self.verdict += found
         self.codes += storm.codes
         self._say(f"{self.study} on {len(storm.machines)} machines, {len(entries)} trials: {found.line()}")
+        for line in found.said:
+            print(f"  {line}", flush=True)
 
     def _read_logs(self, machines: Sequence[Machine]) -> int:
         found = 0

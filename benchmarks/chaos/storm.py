@@ -89,7 +89,7 @@ class Storm:
                     self._look(now)
                     looked = now
                 self._notice_ends(now)
-                if self._next is not None and now >= self._due and not self._complete():
+                if self._next is not None and now >= self._due and self._under_way():
                     self._try(self._next, now)
                 if now - self._moved > HANGS_SECONDS:
                     raise Hangs(f"{self.study}: nothing has moved for {HANGS_SECONDS:.0f} s: {self._said()}")
@@ -112,6 +112,10 @@ class Storm:
     def _complete(self) -> bool:
         standing = self._standing
         return all(key in standing and standing[key].state == "complete" for key in self.place.runs)
+
+    def _under_way(self) -> bool:
+        """Faults hit a study of which something runs; whatever starts or waits beside it is hit too."""
+        return any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
 
     def _do_what_is_due(self, now: float) -> None:
         due = [action for at, action in self._later if at <= now]
