@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.chaos.faults import KINDS, Fault, plan
+from benchmarks.chaos.faults import KINDS, Fault, Kind, plan
 from benchmarks.chaos.machines import MARK, Machine, own_mounts, own_names
 from benchmarks.chaos.server import NoServer, Server, server
 from benchmarks.chaos.storm import Hangs, Place, Storm
@@ -101,7 +101,7 @@ class _Chaos:
     def injected(self) -> int:
         return len(self.watch.hits)
 
-    def _possible_kinds(self) -> list[str]:
+    def _possible_kinds(self) -> list[Kind]:
         if not own_names():
             print("machines share one host name: unshare --uts is not permitted here", flush=True)
         if "full-disk" in self.options.kinds and not own_mounts():
