@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import secrets
+import signal
 import statistics
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.chaos.faults import KINDS, Fault, plan
+from benchmarks.chaos.faults import KINDS, Fault, Kind, plan
 from benchmarks.chaos.machines import MARK, Machine, own_mounts, own_names
 from benchmarks.chaos.server import NoServer, Server, server
 from benchmarks.chaos.storm import Hangs, Place, Storm
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     if own_mounts() and MARK not in os.environ:  # disks that are mounted go with this process
         command = [*own_mounts(), sys.executable, "-m", "benchmarks.chaos", *arguments]
         os.execvpe(command[0], command, {**os.environ, MARK: "mounts"})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_DAMAGE))  # with all that is cleaned up then
     try:
         with server() as found, tempfile.TemporaryDirectory(prefix="chaos") as folder:
             return _Chaos(options, found, Path(folder)).run()
@@ -61,7 +63,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"of faults: {','.join(KINDS)}")
     parser.add_argument("--pace", type=float, default=4.0, help="seconds between two faults, on average (4)")
     parser.add_argument("--grace", type=int, default=4, help="heartbeat.grace of the sweeps, seconds (4)")
-    parser.add_argument("--runs", type=int, default=12, help="of each study (12)")
+    parser.add_argument("--runs", type=int, default=20, help="of each study (20)")
     parser.add_argument("--steps", type=int, default=300, help="of each run (300)")
     options = parser.parse_args(arguments)
     options.kinds = options.kinds.split(",")
@@ -99,7 +101,7 @@ class _Chaos:
     def injected(self) -> int:
         return len(self.watch.hits)
 
-    def _possible_kinds(self) -> list[str]:
+    def _possible_kinds(self) -> list[Kind]:
         if not own_names():
             print("machines share one host name: unshare --uts is not permitted here", flush=True)
         if "full-disk" in self.options.kinds and not own_mounts():
@@ -125,7 +127,7 @@ class _Chaos:
     def _undisturbed(self) -> dict[str, Path]:
         """The folders of the runs' trials in a study that nothing happens to, by hash."""
         print(f"{self.options.runs} runs undisturbed, to compare with", flush=True)
-        machine = Machine("undisturbed", self.folder / "undisturbed", self.mark, disk=False)
+        machine = Machine("undisturbed", self.folder / "undisturbed", self.mark)
         machine.start([*self.command, "study=s"])
         while machine.parent is not None:
             time.sleep(0.1)
@@ -159,6 +161,8 @@ class _Chaos:
         self.verdict += found
         self.codes += storm.codes
         self._say(f"{self.study} on {len(storm.machines)} machines, {len(entries)} trials: {found.line()}")
+        for line in found.said:
+            print(f"  {line}", flush=True)
 
     def _read_logs(self, machines: Sequence[Machine]) -> int:
         found = 0

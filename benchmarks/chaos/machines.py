@@ -19,12 +19,17 @@ BLOCKS = (1 << 20, 4096, 1)
 
 
 class Machine:
-    """``disk``: its runs folder is a small file system of its own."""
+    """``disk``: its runs folder is a small file system of its own. ``storage``: the studies'; None: a file
+    in the runs folder."""
 
-    def __init__(self, name: str, folder: Path, mark: str, *, disk: bool) -> None:
+    def __init__(
+        self, name: str, folder: Path, mark: str, *, disk: bool = False, storage: str | None = None
+    ) -> None:
         self.name, self.folder, self.disk = name, folder, disk
         self.log = folder.with_suffix(".log")
-        self._mark = mark
+        self._environment = {**os.environ, MARK: mark, "OMP_NUM_THREADS": "1"}
+        if storage is not None:
+            self._environment["RETSWEEP_STORAGE"] = storage
         self.full = False
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
@@ -43,7 +48,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, MARK: self._mark, "OMP_NUM_THREADS": "1"},
+                env=self._environment,
                 process_group=0,
             )
 
@@ -59,11 +64,11 @@ class Machine:
         return None if self._process is None else self._process.poll()
 
     def workers(self) -> list[int]:
-        """Process ids of the parent's children."""
+        """Process ids of the parent's workers."""
         found: list[int] = []
         for task in Path(f"/proc/{self.parent}/task").glob("*/children"):
             with contextlib.suppress(OSError):
-                found += map(int, task.read_text().split())
+                found += [pid for pid in map(int, task.read_text().split()) if _is_worker(pid)]
         return found
 
     def end(self) -> None:
@@ -104,6 +109,12 @@ class Machine:
     def unmount(self) -> None:
         if self.disk:
             subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+
+def _is_worker(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return b"retsweep.sweep.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
 
 
 class _Full(Exception):

@@ -57,7 +57,7 @@ class Server:
         others = "backend_type = 'client backend' AND pid <> pg_backend_pid()"
         with psycopg.connect(host=str(self._folder), user="retsweep", dbname="postgres") as connection:
             found = connection.execute(
-                f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}"  # type: ignore[arg-type]
+                f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {others}"
             ).fetchone()
         return int(found[0]) if found else 0
 

@@ -89,7 +89,7 @@ class Storm:
                     self._look(now)
                     looked = now
                 self._notice_ends(now)
-                if self._next is not None and now >= self._due and not self._complete():
+                if self._next is not None and now >= self._due and self._under_way():
                     self._try(self._next, now)
                 if now - self._moved > HANGS_SECONDS:
                     raise Hangs(f"{self.study}: nothing has moved for {HANGS_SECONDS:.0f} s: {self._said()}")
@@ -112,6 +112,10 @@ class Storm:
     def _complete(self) -> bool:
         standing = self._standing
         return all(key in standing and standing[key].state == "complete" for key in self.place.runs)
+
+    def _under_way(self) -> bool:
+        """Faults hit a study of which something runs; whatever starts or waits beside it is hit too."""
+        return any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
 
     def _do_what_is_due(self, now: float) -> None:
         due = [action for at, action in self._later if at <= now]
@@ -155,24 +159,25 @@ class Storm:
     def _said(self) -> str:
         stand = Counter(entry.state for entry in self._standing.values())
         alive = [machine.name for machine in self.machines if machine.parent is not None]
-        return f"{dict(stand)} of {len(self.place.runs)} runs, parents on {alive}, later {len(self._later)}"
+        last = self.machines[-1].said()
+        return f"{dict(stand)} of {len(self.place.runs)} runs, parents on {alive}; the last one said: {last}"
 
     # ---- machines ----------------------------------------------------------------------------
     def _join(self) -> None:
         name = f"{self.study}-m{len(self.machines)}"
-        machine = Machine(name, self.place.folder / name, self.place.mark, disk=self.place.disks)
+        place = self.place
+        machine = Machine(name, place.folder / name, place.mark, disk=place.disks, storage=place.server.url)
         self.machines.append(machine)
         machine.start(self._command())
 
     def _command(self) -> list[str]:
-        return [*self.place.command, f"storage={self.place.server.url}", f"study={self.study}"]
+        return [*self.place.command, f"study={self.study}"]
 
     def _notice_ends(self, now: float) -> None:
         """Parents that have ended come back, as their users would have them, while there is work."""
         for machine in self.machines:
             if machine in self._absent or machine.ended is None:
                 continue
-            self._moved = now
             self.codes[machine.ended] += 1
             self._absent.add(machine)
             fault = self._ended_by.pop(machine, None)

@@ -14,11 +14,13 @@ import torch
 from retsweep.sweep.study import Entry
 from retsweep.train import checkpoint
 
-#: Columns that a clock or the machine's memory measured: no two runs have the same.
+#: Columns that a clock or the machine's memory measured: no two runs have the same. Nor what PREFLIGHT
+#: begins: the checks of a variant are made once a study, by whichever of its runs comes first.
 MEASURED = (
     *("seconds", "trial_seconds", "trial_training_seconds", "tokens_per_second"),
     *("gemm_flops_per_second", "mfu", "peak_memory_bytes"),
 )
+PREFLIGHT = "preflight_"
 
 
 @dataclass
@@ -26,7 +28,8 @@ class Verdict:
     """Counts; all but ``rows`` and ``weights``, what was compared, should be 0. ``lost`` and ``doubled`` are
     runs with no finished trial, or several; ``open`` trials that wait or run after the end; ``missing``
     rows that the last machine has not in its files, and weights that no machine has; ``differing`` rows or
-    weights that are not those of the unbroken run, to the bit; ``broken`` files that are not whole."""
+    weights that are not those of the unbroken run, to the bit; ``broken`` files that are not whole.
+    ``said`` has a line for each of these."""
 
     rows: int = 0
     weights: int = 0
@@ -36,6 +39,7 @@ class Verdict:
     missing: int = 0
     differing: int = 0
     broken: int = 0
+    said: tuple[str, ...] = ()
 
     def __add__(self, other: Verdict) -> Verdict:
         names = [one.name for one in fields(Verdict)]
@@ -70,18 +74,30 @@ def judge(
         row = rows.get(key)
         verdict.rows += 1
         verdict.missing += row is None or _read(last / "trials" / key / "row.json") != row
-        verdict.differing += row is not None and _plain(row) != _plain(_read(reference / "row.json"))
+        columns = _differing(row or {}, _read(reference / "row.json"))
+        if row is not None and columns:
+            verdict.differing += 1
+            verdict.said += (f"row of {key}: {', '.join(columns)}",)
         found = [_weights(folder / "trials" / key) for folder in folders]
         ended = [weights for weights in found if weights is not None]
         expected = _weights(reference)
         verdict.weights += 1
         verdict.missing += not ended or expected is None
-        verdict.differing += any(expected is not None and not _equal(one, expected) for one in ended)
+        if expected is not None and not all(_equal(one, expected) for one in ended):
+            verdict.differing += 1
+            verdict.said += (f"weights of {key}",)
     return verdict
 
 
-def _plain(row: Any) -> Any:
-    return row and {name: value for name, value in row.items() if name not in MEASURED}
+def _differing(row: Mapping[str, Any], unbroken: Mapping[str, Any]) -> list[str]:
+    """Each column that differs, with both values."""
+    compared = (name for name in {**unbroken, **row} if not name.startswith(PREFLIGHT))
+    names = [name for name in compared if name not in MEASURED]
+    return [
+        f"{name}={row.get(name)!r} instead of {unbroken.get(name)!r}"
+        for name in names
+        if repr(row.get(name)) != repr(unbroken.get(name))
+    ]
 
 
 def _read(path: Path) -> Any:

@@ -27,9 +27,10 @@ FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
 PASSING_IN_SQLITE = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN")
 #: Classes of SQLSTATE (PostgreSQL, appendix A): connection exception, transaction rollback (deadlock),
 #: insufficient resources (disk full, too many connections), operator intervention (shutdown, starting
-#: up), system error; and two single ones: a lock not available, a transaction that idled too long.
+#: up), system error; and single ones: a lock not available, a transaction that idled too long, and what two
+#: get that create the same tables at once, of whom the slower finds them there the next time.
 PASSING_CLASSES = ("08", "40", "53", "57", "58")
-PASSING_STATES = ("55P03", "25P03")
+PASSING_STATES = ("55P03", "25P03", "23505", "42P07")
 
 
 class StorageLost(Exception):

@@ -120,7 +120,7 @@ class Study:
         from optuna.trial import TrialState
 
         found = self._storage.get_trial(trial)
-        return found.state == TrialState.RUNNING and found.user_attrs.get("worker") == identity()
+        return bool(found.state == TrialState.RUNNING and found.user_attrs.get("worker") == identity())
 
     # ---- a worker's side ---------------------------------------------------------------------
     def claim(self, hashes: Collection[str]) -> Entry | None:

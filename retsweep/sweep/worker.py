@@ -6,6 +6,7 @@ it shall stop, and ends when the parent does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -43,8 +44,10 @@ def main() -> None:
     # The log is read by others, and what raises, warns or prints knows nothing of secrets.
     sys.stdout, sys.stderr = Hiding(sys.stdout, [found.url]), Hiding(sys.stderr, [found.url])
     code = _worked(found, stopping)
-    sys.stdout.flush()
-    sys.exit(code)
+    with contextlib.suppress(OSError):  # a log on a full disk
+        sys.stdout.flush()
+    if code:  # as it is: what Python's own end cannot write to a log on a full disk would make it another
+        os._exit(code)
 
 
 def _worked(job: Any, stopping: threading.Event) -> int:

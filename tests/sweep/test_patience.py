@@ -44,6 +44,7 @@ def failed(sqlstate: str | None, kind: type[sqlalchemy.exc.DBAPIError]) -> Stora
         ("53300", True),  # too many connections
         ("40P01", True),  # a deadlock
         ("25P03", True),  # idle in a transaction for too long
+        ("42P07", True),  # another made the table at the same moment
         (None, True),  # nobody there
         ("42P01", False),  # no such table
         ("22001", False),  # a value too long
