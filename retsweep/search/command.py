@@ -30,7 +30,7 @@ from retsweep.sweep.variants import Wanted
 
 SECTION, BUDGET = "search", "budget"
 #: Architectures drawn from the space to find the edges of buckets.
-DRAWN = 100
+DRAWN = 64
 GIGA = 1e9
 
 

@@ -126,11 +126,14 @@ class Driver:
             return study.claim(here) or study.claim(entries)
 
     def build(self, job: Job, entry: Entry) -> Planned:
-        """From the ledger alone. Raises SpecError if this process would run something else."""
+        """From the ledger alone, unless this process proposed it. Raises SpecError if it would run something
+        else here."""
+        if entry.hash in self._known:
+            return self._known[entry.hash]
         (planned,) = identify(wanted(entry.overrides).runs, job.cache).items()
         if planned[0] != entry.hash:
             raise SpecError(
-                f"{' '.join(entry.overrides)} is another run here ({planned[0]}, not {entry.hash}); accepted: "
+                f"{' '.join(entry.overrides)} is run {planned[0]} here, not {entry.hash}; accepted: "
                 "the same version of retsweep and the same corpus on every machine"
             )
         return planned[1]
@@ -159,10 +162,10 @@ class Driver:
         return _Standing(found, study.standing(hashes), self.plan.retries)
 
     def _advance(self, job: Job, study: Study, waiting: int) -> _Standing:
-        self._mend(job, study)
         standing = self._look(job, study)
-        if self._tell(job, study, standing) or self._promote(study, standing):
-            standing = self._look(job, study)
+        for due in (self._mend, self._tell, self._tell_late, self._promote):
+            if due(job, study, standing):
+                standing = self._look(job, study)
         while standing.waiting() < waiting and self._has_room(standing):
             self._propose(job, study, standing)
             standing = self._look(job, study)
@@ -171,9 +174,9 @@ class Driver:
             standing = self._look(job, study)
         return standing
 
-    def _mend(self, job: Job, study: Study) -> None:
-        """Finishes what a killed process left of a proposal."""
-        standing = self._look(job, study)
+    def _mend(self, job: Job, study: Study, standing: _Standing) -> bool:
+        """Finishes what a killed process left of a proposal. Whether there was any."""
+        mended = False
         for one in standing.proposals:
             if one.state != "open":
                 continue
@@ -183,6 +186,10 @@ class Driver:
                 self.proposals(job, study).drop(one, failed=True)
             elif one.hash is None or (one.hash not in standing.entries and not one.known):
                 self._settle(job, study, standing, one)
+            else:
+                continue
+            mended = True
+        return mended
 
     def _tell(self, job: Job, study: Study, standing: _Standing) -> bool:
         """Tells every proposal whose run is over, in their order. Whether there were any."""
@@ -195,7 +202,7 @@ class Driver:
             if one.state == "open" and (over or entry.given_up(self.plan.retries)):
                 self._answer(job, study, one, entry)
                 told = True
-        return self._tell_late(job, study) or told
+        return told
 
     def _answer(self, job: Job, study: Study, one: Proposal, entry: Entry) -> None:
         """Ends a proposal with what its run, which is over, has given."""
@@ -205,9 +212,9 @@ class Driver:
         else:
             self.proposals(job, study).drop(one, failed=entry.state != "complete")
 
-    def _tell_late(self, job: Job, study: Study) -> bool:
+    def _tell_late(self, job: Job, study: Study, standing: _Standing) -> bool:
         """A run that was promoted, or tried again, after its proposal had ended is told by another."""
-        standing, added = self._look(job, study), False
+        added = False
         answered = {one.hash for one in standing.proposals if one.state != "dropped"}
         for one in standing.proposals:
             entry = standing.entries.get(one.hash or "")
@@ -261,6 +268,7 @@ class Driver:
             proposals.refuse(asked, str(error), {})
             return
         spec, key = planned.spec, self.builder.hash(planned.spec)
+        self._known[key] = planned
         named = dict.fromkeys([*(n for n in plan.search.objectives if n != PERPLEXITY), *plan.limits])
         costs = {name: cost(spec, name) for name in named}
         bucket = plan.bucket(cost(spec, plan.search.halving.macs))
@@ -294,12 +302,13 @@ class Driver:
         search = self.plan.search
         if search.trials is not None and standing.spent() >= search.trials:
             return False
-        if dull(standing.proposals) >= EXHAUSTED:
+        seen = {tuple(sorted(one.params.items())) for one in standing.proposals}
+        if len(seen) >= self.plan.space.size or dull(standing.proposals) >= EXHAUSTED:
             return False
         return self._affords(standing, self.plan.after(0) or self.plan.steps)
 
     # ---- halving -----------------------------------------------------------------------------
-    def _promote(self, study: Study, standing: _Standing, *, closing: bool = False) -> bool:
+    def _promote(self, job: Job, study: Study, standing: _Standing, *, closing: bool = False) -> bool:
         """Lets paused runs go on that are among the best of their rung and bucket. Whether there were any."""
         if not self.plan.rungs:
             return False
@@ -333,7 +342,7 @@ class Driver:
     def _close(self, job: Job, study: Study, standing: _Standing) -> None:
         """Nothing more is proposed and nothing runs: the best of every bucket goes on to its end, and if
         that is done too, what is still paused stays so."""
-        if self._promote(study, standing, closing=True):
+        if self._promote(job, study, standing, closing=True):
             return
         proposals = self.proposals(job, study)
         for one in standing.proposals:

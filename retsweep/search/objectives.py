@@ -18,7 +18,7 @@ CHUNK = 64
 
 
 def cost(spec: RunSpec, column: str) -> int:
-    """``column`` of ``spec`` by closed form: nothing is built. Raises SpecError for what is no such column."""
+    """``column`` of ``spec`` by closed form: nothing is built. Raises SpecError if there is none."""
     return _counted(column)(spec)
 
 

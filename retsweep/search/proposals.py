@@ -77,7 +77,7 @@ class Proposals:
                 self._study.set_metric_names(list(objectives))
             except ValueError as error:
                 raise SpecError(
-                    f"study {self._name} has other objectives; accepted: the same, or another study (study=NAME)"
+                    f"study {self._name} has other objectives; accepted: the same, or study=NAME"
                 ) from error
 
     # ---- what it is a search of --------------------------------------------------------------
@@ -112,7 +112,7 @@ class Proposals:
         return self._read(trial._trial_id)
 
     def note(self, proposal: Proposal, **attributes: Any) -> Proposal:
-        """``proposal`` with user attributes written: ``spec_hash``, ``overrides``, ``macs``, ``bucket`` ..."""
+        """``proposal`` with user attributes written: ``spec_hash``, ``overrides``, ``macs`` ..."""
         for key, value in attributes.items():
             self._storage.set_trial_user_attr(proposal.trial, key, value)
         return self._read(proposal.trial)
@@ -131,7 +131,7 @@ class Proposals:
     # ---- telling -----------------------------------------------------------------------------
     def tell(self, proposal: Proposal, values: Sequence[float]) -> None:
         with quiet():
-            self._study.tell(proposal.trial, list(values), skip_if_finished=True)
+            self._study.tell(proposal.number, list(values), skip_if_finished=True)
 
     def drop(self, proposal: Proposal, *, failed: bool = False) -> None:
         """Ends it without values."""
@@ -139,7 +139,7 @@ class Proposals:
 
         with quiet():
             state = TrialState.FAIL if failed else TrialState.PRUNED
-            self._study.tell(proposal.trial, state=state, skip_if_finished=True)
+            self._study.tell(proposal.number, state=state, skip_if_finished=True)
 
     def add(
         self,
@@ -172,7 +172,7 @@ class Proposals:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna warns that heartbeats are for ``optimize`` (proposals have none), and of what is experimental."""
+    """Optuna warns that heartbeats are for ``optimize`` (proposals have none), and of experiments."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

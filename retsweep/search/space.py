@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Parameters, by name: what Optuna chooses.
 Params = Mapping[str, Any]
-LAYOUT = "layout=pattern"
+LAYOUT, PATTERN = "layout=pattern", "layout.pattern"
 HYBRID = "hybrid"
 
 
@@ -67,6 +68,11 @@ class Architectures:
 
         return {name: CategoricalDistribution(found) for name, found in self.choices.items()}
 
+    @property
+    def size(self) -> int:
+        """How many there are, counting those that differ in nothing but what is without effect."""
+        return math.prod(len(found) for found in self.choices.values())
+
     def draw(self, source: random.Random) -> dict[str, Any]:
         return {name: source.choice(found) for name, found in self.choices.items()}
 
@@ -87,7 +93,7 @@ class Architectures:
     def values(self, params: Params) -> dict[str, Any]:
         """What ``params`` set, by config key; nothing that is without effect."""
         pattern = "".join(params[name] for name in self._letters)
-        found: dict[str, Any] = {"layout.pattern": pattern}
+        found: dict[str, Any] = {PATTERN: pattern}
         keys = {"heads": "scale.heads", "ffn": "scale.ffn", "decay": "layer.msr.decay"}
         found |= {key: params[name] for name, key in keys.items() if name in params}
         if self.hybrid in pattern:
@@ -106,7 +112,7 @@ class Architectures:
         """A name for the screen: the letters, and what else is chosen."""
         values = self.values(params)
         rest = (f"{key.rpartition('.')[2]}={value}" for key, value in list(values.items())[1:])
-        return " ".join([values["layout.pattern"], *rest])
+        return " ".join([values[PATTERN], *rest])
 
 
 class Builder:
@@ -114,6 +120,7 @@ class Builder:
 
     def __init__(self, base: Sequence[str], data_hash: str, pinned: RunSpec) -> None:
         self._base, self._data_hash, self._pinned = list(base), data_hash, pinned
+        self._trees: dict[tuple[tuple[str, Any], ...], Mapping[str, Any]] = {}
 
     @cached_property
     def _config(self) -> Any:
@@ -121,12 +128,20 @@ class Builder:
 
     def spec(self, values: Mapping[str, Any]) -> tuple[RunSpec, Mapping[str, Any]]:
         """The run with ``values`` set, and its resolved config. Raises SpecError."""
-        config = copy.deepcopy(self._config)
-        set_values(config, values)
-        tree = resolve(config)
+        tree = self._resolved({key: value for key, value in values.items() if key != PATTERN})
+        tree = {**tree, "layout": {**tree["layout"], "pattern": values[PATTERN]}}
         spec, _ = load_resolved(tree)
         # Probes and tasks are pinned to what they read, once for all.
         return dataclasses.replace(spec, evaluate=self._pinned.evaluate, task=self._pinned.task), tree
+
+    def _resolved(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The config with ``values`` set, which takes a while, and any pattern: nothing refers to it."""
+        key = tuple(values.items())
+        if key not in self._trees:
+            config = copy.deepcopy(self._config)
+            set_values(config, values)
+            self._trees[key] = resolve(config)
+        return self._trees[key]
 
     def planned(self, space: Architectures, params: Params) -> Planned:
         """Raises SpecError."""
@@ -138,8 +153,9 @@ class Builder:
         return spec_hash(spec, self._data_hash)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the composed config: another process composes its own."""
-        return {key: value for key, value in self.__dict__.items() if key != "_config"}
+        """Without what is composed: another process composes its own."""
+        kept = {key: value for key, value in self.__dict__.items() if key != "_config"}
+        return {**kept, "_trees": {}}
 
 
 def check(space: Architectures, builder: Builder) -> None:
@@ -152,10 +168,6 @@ def check(space: Architectures, builder: Builder) -> None:
 
 
 def _quoted(value: Any) -> str:
-    return (
-        f"'{value}'"
-        if isinstance(value, str)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    if isinstance(value, str):
+        return f"'{value}'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

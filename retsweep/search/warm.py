@@ -78,9 +78,8 @@ def rows_of(study: str, storage: str | None, runs: str) -> list[Row]:
     """The finished rows of ``study``. Raises SpecError if there is no such study."""
     folder = Path(runs) / study
     url = storage_url(storage, folder)
-    missing = SpecError(
-        f"search.warm_start: there is no study {study!r} in {(storage and 'the storage') or runs}"
-    )
+    place = runs if storage is None else "the storage"
+    missing = SpecError(f"search.warm_start: there is no study {study!r} in {place}")
     if storage is None and not (folder / "study.db").is_file():
         raise missing
     check_reachable(url)

@@ -69,9 +69,8 @@ class Engine:
     ) -> None:
         self._job, self._settings, self._places = job, settings, places
         self._labels = job.labels
-        self._screen = (
-            Screen(console, self._labels) if job.feed is None else job.feed.screen(console, self._labels)
-        )
+        screen = Screen if job.feed is None else job.feed.screen
+        self._screen = screen(console, self._labels)
         minutes = settings.limit.minutes
         self._deadline = began + 60 * minutes if minutes is not None else float("inf")
         self._workers: list[Member] = []
