@@ -140,6 +140,10 @@ def test_sbatch_is_told_the_fields_and_no_file_the_password(cluster: Path) -> No
     assert [one.ended() for one in started] == [None] * 3
     started[0].stop()
     assert "scancel 7_0 " in (cluster / "calls").read_text()
+    assert started[1].ended() is None
+    started[1].kill()
+    assert started[1].ended() == 1, "nobody waits for the cluster"
+    assert "scancel 7_1 " in (cluster / "calls").read_text()
 
 
 def test_a_cluster_that_takes_no_job_is_one_line(cluster: Path) -> None:
