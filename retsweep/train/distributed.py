@@ -204,8 +204,8 @@ class Ranks(Group):
             if not _is_of_network(error):
                 raise
             self.lost = True
-            said = str(error).strip().splitlines()
-            raise LostGroup(f"another process does not answer: {said[0] if said else error}") from error
+            said = str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]
+            raise LostGroup(f"another process does not answer: {said}") from error
 
 
 class _Slot:
