@@ -92,10 +92,10 @@ class Slurm:
             "name": "retsweep",
             "timeout_min": self.timeout_min,
             "cpus_per_task": self.cpus_per_task,
-            "gpus_per_node": self.gpus_per_node,
+            "gpus_per_node": self.gpus_per_node or None,
             "mem_gb": self.mem_gb,
         }
-        slurm = {
+        slurm: dict[str, Any] = {
             "partition": self.partition,
             "account": self.account,
             "qos": self.qos,
@@ -105,7 +105,7 @@ class Slurm:
             "setup": list(self.setup) or None,
             "additional_parameters": dict(self.additional_parameters) or None,
         }
-        local = {"setup": list(self.setup) or None}
+        local: dict[str, Any] = {"setup": list(self.setup) or None}
         named = {"slurm": slurm, "local": local}[self.cluster]
         return shared | {f"{self.cluster}_{name}": value for name, value in named.items()}
 
@@ -196,9 +196,10 @@ class SlurmJob:
                 os.kill(int(self._job.job_id), signal.SIGTERM)
 
     def kill(self) -> None:
-        self._told = True
+        """Cancels it, and waits for nothing: how it ends is the cluster's business."""
         if self._code is None:
             self._job.cancel(check=False)
+            self._code = 1
 
     def close(self) -> None:
         """Removes what submitit kept of a job that left well: pickles, script, logs."""

@@ -26,8 +26,9 @@ Content = TypeVar("Content")
 
 #: How long a step may wait for a process that is alive and says nothing. (One that died is noticed at once.)
 STEP_TIMEOUT = timedelta(minutes=10)
-#: How long the others wait for what the chief does alone: preparing a corpus, checks, writing checkpoints.
-CHIEF_TIMEOUT = timedelta(hours=6)
+#: How long the others wait for what the chief does alone: checks of the model, writing checkpoints; and,
+#: before they meet, preparing a corpus.
+CHIEF_TIMEOUT, MEETING_TIMEOUT = timedelta(minutes=30), timedelta(hours=6)
 GO_ON, STOP, LEAVE = 0, 1, 2
 
 
@@ -94,7 +95,8 @@ class Ranks(Group):
         self._model: nn.Module | None = None
         self._sharing: Any = None
         with self._together():
-            dist.init_process_group("gloo", timeout=CHIEF_TIMEOUT, rank=rank, world_size=world)
+            dist.init_process_group("gloo", timeout=MEETING_TIMEOUT, rank=rank, world_size=world)
+            self._words = dist.new_group(backend="gloo", timeout=CHIEF_TIMEOUT)
 
     def compute_on(self, kind: str) -> None:
         """Before anything is trained, in all of them: on "cpu" or "cuda"."""
@@ -150,7 +152,7 @@ class Ranks(Group):
 
         total = torch.tensor(values, dtype=torch.float64)
         with self._together():
-            dist.all_reduce(total)
+            dist.all_reduce(total, group=self._words)
         found: list[float] = total.tolist()
         return found
 
@@ -176,13 +178,13 @@ class Ranks(Group):
         tensors: list[Tensor] = []
         skeleton = [_taken_apart(content, tensors) if self.chief else None]
         with self._together():
-            dist.broadcast_object_list(skeleton, src=0)
+            dist.broadcast_object_list(skeleton, src=0, group=self._words)
             kinds = [[(tuple(one.shape), one.dtype) for one in tensors]]
-            dist.broadcast_object_list(kinds, src=0)
+            dist.broadcast_object_list(kinds, src=0, group=self._words)
             if not self.chief:
                 tensors = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds[0]]
             for one in tensors:
-                dist.broadcast(one, src=0)
+                dist.broadcast(one, src=0, group=self._words)
         return content if self.chief else _put_together(skeleton[0], tensors)
 
     def _say(self, word: int) -> int:
@@ -192,7 +194,7 @@ class Ranks(Group):
 
         said = torch.tensor([word])
         with self._together():
-            dist.broadcast(said, src=0)
+            dist.broadcast(said, src=0, group=self._words)
         return int(said)
 
     @contextlib.contextmanager
@@ -204,8 +206,8 @@ class Ranks(Group):
             if not _is_of_network(error):
                 raise
             self.lost = True
-            said = str(error).strip().splitlines()
-            raise LostGroup(f"another process does not answer: {said[0] if said else error}") from error
+            said = str(error).strip().splitlines()[0].rpartition("] ")[2].partition(". ")[0]
+            raise LostGroup(f"another process does not answer: {said}") from error
 
 
 class _Slot:

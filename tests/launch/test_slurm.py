@@ -140,6 +140,10 @@ def test_sbatch_is_told_the_fields_and_no_file_the_password(cluster: Path) -> No
     assert [one.ended() for one in started] == [None] * 3
     started[0].stop()
     assert "scancel 7_0 " in (cluster / "calls").read_text()
+    assert started[1].ended() is None
+    started[1].kill()
+    assert started[1].ended() == 1, "nobody waits for the cluster"
+    assert "scancel 7_1 " in (cluster / "calls").read_text()
 
 
 def test_a_cluster_that_takes_no_job_is_one_line(cluster: Path) -> None:
@@ -182,8 +186,7 @@ def one_job(folder: Path, work: Work) -> None:
     work()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_job_that_is_preempted_puts_its_trial_back(here: Path, number: int) -> None:
+def test_a_job_that_is_preempted_puts_its_trial_back(here: Path) -> None:
     planned = plan(wanted([*TOY, *LONG]))
     url = storage_url(None, here / "runs" / "s")
     job = Job(planned, url, "s", here / "runs" / "s", here / "cache", "cpu", NoTracker())
@@ -194,7 +197,7 @@ def test_a_job_that_is_preempted_puts_its_trial_back(here: Path, number: int) ->
     (entry,) = study.entries()
     assert entry.worker is not None
     assert (entry.worker["pid"], entry.worker["job"]) == (process.pid, "local 7")
-    os.kill(entry.worker["pid"], number)
+    os.kill(entry.worker["pid"], signal.SIGUSR2)
     process.join(60)
     assert process.exitcode == 0
     (entry,) = study.entries()
