@@ -9,7 +9,7 @@ WORKERS ?= 2
 FACTOR ?= 40
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time chaos test fuzz lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time halving fronts chaos test fuzz lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ peers: $(VENV)/.peers ## training and decoding against other people's models on 
 
 sweep-time: setup ## a sweep's time against a bare loop over the same models (ARGS="scale=tiny ...")
 	$(RUN) -m benchmarks.sweep $(ARGS)
+
+halving: setup ## what successive halving would have saved on the recorded curves of STUDY (ARGS="--eta=2 ...")
+	$(RUN) -m benchmarks.halving $(STUDY) $(ARGS)
+
+fronts: setup ## two studies' fronts at equal trained steps (STUDY="grid search")
+	$(RUN) -m benchmarks.fronts $(STUDY) $(ARGS)
 
 chaos: setup ## faults at random in a study on PostgreSQL: what is lost, doubled, different (ARGS="--faults=12")
 	$(RUN) -m benchmarks.chaos $(ARGS)

@@ -114,22 +114,22 @@ def check_objectives(columns: Sequence[str]) -> None:
         )
 
 
-def bucket_edges(macs: Sequence[float], count: int = BUCKETS) -> tuple[float, ...]:
-    """The edges of ``count`` buckets of equal ratio between the least and the most MACs; of one bucket
-    where nothing differs. Empty without any MACs."""
-    if not macs:
+def bucket_edges(costs: Sequence[float], count: int = BUCKETS) -> tuple[float, ...]:
+    """The edges of ``count`` buckets of equally many of ``costs``, from the least to the most: quantiles, as
+    a search draws them. Fewer buckets where too many cost the same; empty without any costs."""
+    if not costs:
         return ()
-    low, high = min(macs), max(macs)
-    if high <= low or count < 2:
-        return (low, high)
-    return (low, *(low * (high / low) ** (place / count) for place in range(1, count)), high)
+    ordered = sorted(costs)
+    between = (ordered[len(ordered) * place // count] for place in range(1, count))
+    inner = sorted({edge for edge in between if ordered[0] <= edge < ordered[-1]})
+    return (ordered[0], *inner, ordered[-1])
 
 
-def bucket_of(macs: object, edges: Sequence[float]) -> int:
-    """Counted from 0; what lies on an edge belongs above it, and the last bucket has no end."""
-    if not is_number(macs):
+def bucket_of(cost: object, edges: Sequence[float]) -> int:
+    """Counted from 0; what costs as much as an edge is below it, and the last bucket has no end."""
+    if not is_number(cost):
         return 0
-    return sum(1 for edge in edges[1:-1] if macs >= edge)
+    return sum(1 for edge in edges[1:-1] if cost > edge)
 
 
 def _refused(line: Line, columns: Sequence[str]) -> str | None:

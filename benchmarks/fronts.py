@@ -1,11 +1,10 @@
 """``python -m benchmarks.fronts GRID SEARCH``: two studies' fronts at equal trained steps.
 
 Each study's hypervolume grows with the steps that it trained, runs counted in the order in which they ended;
-steps of runs that stopped at a rung, diverged or broke off count too. At the steps that both have trained the
-fronts are held against each other, and every share of a study's models is told that the other's front
-dominates. A study whose runs stand in no order of their own (a grid's is that of its file) is also drawn in
-random orders. Of a variant with several seeds the first counts alone: a search trains a proposal once. Exit
-status 2 for what cannot be compared.
+steps of runs that stopped at a rung, diverged or broke off count too. At the steps that both have trained it
+says which front dominates the other. Beside the order in which runs ended stand orders drawn at random: a
+grid's own order is that of its file. Of a variant with several seeds the first counts alone, since a search
+trains a proposal once. Exit status 2 for what cannot be compared.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("study", help="a folder, or a name under runs/")
     parser.add_argument("--eta", type=int, default=3, help="one of so many is promoted (default: 3)")
-    parser.add_argument("--rungs", help="steps, as 50,150 (default: a whole run by eta, again and again)")
+    parser.add_argument("--rungs", help="steps, as 50,150 (default: a whole run / eta², / eta)")
     parser.add_argument("--buckets", type=int, default=4, help="of the cost (default: 4)")
     parser.add_argument(
         "--bucket-by", help="a counted cost (default: the objective that differs most by ratio)"
@@ -149,14 +149,9 @@ def widest(by: Sequence[str], found: Sequence[Candidate]) -> str:
 
 
 def nearest(last: int, eta: int, known: Sequence[int]) -> list[int]:
-    """The recorded steps nearest, by ratio, to ``last`` / eta, / eta² and so on, as far as the first that
-    was recorded."""
-    rungs: set[int] = set()
-    wanted = last / eta
-    while wanted >= known[0] / math.sqrt(eta):
-        rungs.add(min(known, key=lambda steps: abs(math.log(steps / wanted))))
-        wanted /= eta
-    return sorted(rungs) or [known[0]]
+    """The recorded steps nearest, by ratio, to ``last`` / eta² and ``last`` / eta: a search's own rungs."""
+    wanted = (last / eta**2, last / eta)
+    return sorted({min(known, key=lambda steps: abs(math.log(steps / one))) for one in wanted})
 
 
 # ---- one order -------------------------------------------------------------------------------

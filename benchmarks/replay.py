@@ -26,36 +26,40 @@ class Ended:
 
 @dataclass
 class _Search:
-    """Of one replay: ``order`` of what is still to be proposed, what is known of the others."""
+    """Of one replay: ``order`` of what is still to be proposed, ``due`` to be trained on, and what is known
+    of all that was begun, in the order of the proposals."""
 
     order: list[Candidate]
     buckets: Mapping[str, int]
     rungs: Sequence[int]
     eta: int
-    known: dict[str, Candidate] = field(default_factory=dict)
+    begun: dict[str, Candidate] = field(default_factory=dict)
     reached: dict[str, int] = field(default_factory=dict)
     results: dict[str, dict[int, float]] = field(default_factory=dict)
+    due: set[str] = field(default_factory=set)
     running: set[str] = field(default_factory=set)
 
     def next(self) -> Candidate | None:
-        """What a free worker takes: a promotion before a new proposal; None if it has to wait, or all is
-        done. With no proposal left and nobody at work the best of each rung goes on: no bucket ends
-        without a whole run."""
-        found = self._promoted(closing=False)
-        if found is None and self.order:
-            found = self.order.pop(0)
-        if found is None and not self.running:
-            found = self._promoted(closing=True)
+        """What a free worker takes: a promoted run before a new proposal, the one that was proposed first;
+        None if it has to wait, or all is done. With no proposal left and nobody at work the best of each
+        rung goes on: no bucket ends without a whole run."""
+        self._promote(closing=False)
+        if not self.due and self.order:
+            new = self.order.pop(0)
+            self.begun[new.key] = new
+            self.due.add(new.key)
+        if not self.due and not self.running:
+            self._promote(closing=True)
+        found = next((one for key, one in self.begun.items() if key in self.due), None)
         if found is not None:
-            self.known[found.key] = found
+            self.due.remove(found.key)
             self.running.add(found.key)
         return found
 
-    def _promoted(self, *, closing: bool) -> Candidate | None:
-        if not self.rungs:
-            return None
-        named = promotions(self.results, self.buckets, self.rungs, self.eta, closing=closing)
-        return next((self.known[key] for key in named if key not in self.running), None)
+    def _promote(self, *, closing: bool) -> None:
+        if self.rungs:
+            named = promotions(self.results, self.buckets, self.rungs, self.eta, closing=closing)
+            self.due |= set(named) - self.running
 
     def target(self, one: Candidate) -> int:
         """The steps at which it is looked at next, or at which it ended by diverging."""

@@ -110,8 +110,8 @@ def _buckets(whole: Front, anchor: str) -> Grid:
         Head("hypervolume\nby itself", True),
     )
     caption = (
-        "Buckets of MACs, each as wide as the next by ratio. A model is compared in perplexity with those of "
-        "its own bucket when it is decided who trains on; the front above is of all of them."
+        "Buckets of MACs, of equally many models as far as these differ. Successive halving compares a model "
+        "with those of its own bucket alone; the front above is of all of them."
     )
     return Grid(f"{anchor}-buckets", heads, tuple(rows), caption)
 

@@ -10,7 +10,7 @@ INTRO = (
     "How much of the differences in validation NLL goes with which feature of the layout: Optuna's fANOVA "
     "over the hybrids of a study. It describes these models: where a sweep varies two features together, as "
     "the share of attention and its mean depth in Type A, it cannot tell whose the effect is, and a part may "
-    "stand with either.",
+    "stand with either. Of a search that halves, only the runs that came through have rows.",
 )
 
 

@@ -90,7 +90,7 @@ def test_a_front_says_who_is_on_it_and_who_was_not_compared(tmp_path):
     assert sum(map(len, found.left_out.values())) == 2
     assert any("looks ahead" in why for why in found.left_out)
     assert any("diverged" in why for why in found.left_out)
-    assert [one.bucket for one in found.members] == [0, 1, 1, 1], "the Transformer is the cheap one"
+    assert [one.bucket for one in found.members] == [0, 0, 0, 1], "one layer of attention is the dear one"
     assert 0 < found.share_of(0) < found.share
 
 
@@ -103,11 +103,13 @@ def test_of_three_objectives_more_are_on_the_front(tmp_path):
         assert {one.label for one in two.on_front} <= {one.label for one in three.on_front}
 
 
-def test_buckets_are_of_equal_ratio():
-    edges = front.bucket_edges([1.0, 16.0, 3.0], 4)
-    assert edges == pytest.approx((1, 2, 4, 8, 16))
-    assert [front.bucket_of(macs, edges) for macs in (1.0, 2.0, 3.9, 8.0, 16.0)] == [0, 1, 1, 3, 3]
+def test_buckets_hold_equally_many_where_costs_differ():
+    edges = front.bucket_edges([1.0, 2.0, 3.0, 40.0, 50.0, 60.0], 3)
+    assert edges == (1.0, 3.0, 50.0, 60.0)
+    assert [front.bucket_of(cost, edges) for cost in (1.0, 3.0, 40.0, 50.0, 60.0, 99.0)] == [0, 0, 1, 1, 2, 2]
     assert front.bucket_edges([5.0, 5.0], 4) == (5.0, 5.0)
+    assert front.bucket_edges([5.0] * 9 + [6.0], 4) == (5.0, 5.0, 6.0), "two, where four cannot be"
+    assert front.bucket_edges([]) == ()
 
 
 def test_without_the_columns_there_is_no_front(tmp_path):
