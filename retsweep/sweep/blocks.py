@@ -79,7 +79,10 @@ def is_group(key: str) -> bool:
 
 
 def _blocks(section: Mapping[str, Any], part: str, taken: Mapping[str, str]) -> Iterator[Variant]:
-    for block in section.get(part) or ():
+    blocks = section.get(part) or ()
+    if not isinstance(blocks, (list, tuple)):
+        raise SpecError(f"sweep.{part}={blocks!r} is not accepted; accepted: a list of blocks")
+    for block in blocks:
         if not isinstance(block, Mapping):
             raise SpecError(f"sweep.{part}: {block!r} is no block; accepted: keys with their values")
         said = block.get(WORDS, {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retsweep.spec import RunSpec, Settings, SpecError
-from retsweep.spec.compose import compose
+from retsweep.spec.compose import choices, compose
 from retsweep.spec.configs import check_settings, run_sections, set_values, without_sweep
 from retsweep.spec.load import load_resolved, resolve, sweep_section
 from retsweep.spec.trust import check_name
@@ -110,6 +110,9 @@ class _Composer:
     def tree(self, variant: Variant) -> Mapping[str, Any]:
         """The variant's resolved config. Raises SpecError."""
         groups = tuple((key, value) for key, value in variant.values if is_group(key))
+        for key, value in groups:
+            if not isinstance(value, str):
+                raise SpecError(f"{key}={value!r} is not accepted; accepted: {', '.join(choices(str(key)))}")
         values = {key: value for key, value in variant.values if not is_group(key)}
         if groups not in self._known:
             chosen = [f"{key}={value}" for key, value in groups]
