@@ -234,10 +234,10 @@ class Driver:
     def _values(self, entry: Entry, costs: Mapping[str, float]) -> list[float] | None:
         """The objectives of a run that is over; None if it gave no perplexity."""
         row = entry.row or {}
-        found = row.get(PERPLEXITY)
-        if entry.state != "complete" or not _is_number(found) or row.get("status", OK) != OK:
+        if entry.state != "complete" or not _is_number(row.get(PERPLEXITY)) or row.get("status", OK) != OK:
             return None
-        return [float(found if name == PERPLEXITY else costs[name]) for name in self.plan.search.objectives]
+        found = {**costs, PERPLEXITY: float(row[PERPLEXITY])}
+        return [float(found[name]) for name in self.plan.search.objectives]
 
     def tell_known(self, job: Job, study: Study, one: warm.Known, source: str) -> None:
         """Adds what an earlier study knows."""

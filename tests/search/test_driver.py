@@ -139,23 +139,18 @@ def test_a_search_ends_by_the_steps_that_it_may_train(here: Path) -> None:
 
 def test_one_worker_with_one_seed_does_the_same_again_even_if_it_is_killed(here: Path) -> None:
     overrides = (
-        *(
-            "search.space.letters=[A,R,N]",
-            "search.trials=6",
-            "search.halving.rungs=[3]",
-            "search.halving.eta=2",
-        ),
-        *("search.startup=2", "search.population=2", "search.halving.eta=2"),
+        *("search.space.letters=[A,R,N]", "search.trials=5", "search.startup=1"),
+        *("search.halving.rungs=[3]", "search.halving.eta=2"),
     )
     job = searched(*overrides)
     unbroken = [(one.params, one.values, one.state) for one in proposals(job)]
     rows = {key: entry.row and entry.row["valid_ppl"] for key, entry in entries(job).items()}
-    assert sum(row is not None for row in rows.values()) >= 3, "the sampler had something to go by"
+    assert sum(row is not None for row in rows.values()) >= 2, "the sampler had something to go by"
     for left in (*here.iterdir(),):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    job = begun(*overrides, "+task.dies_after=20")
+    job = begun(*overrides, "+task.dies_after=14")
     assert killed(job) == signal.SIGKILL
-    job = begun(*overrides, "+task.dies_after=20")
+    job = begun(*overrides, "+task.dies_after=14")
     reconciled(job)
     work(other(job), threading.Event())
     assert [(one.params, one.values, one.state) for one in proposals(job)] == unbroken
