@@ -16,7 +16,7 @@ from retsweep.search.driver import Driver, Plan
 from retsweep.search.front import lines
 from retsweep.search.objectives import budgets, check_cost, check_objectives, cost, excess
 from retsweep.search.settings import Halving, Search
-from retsweep.search.space import PATTERN, Architectures, Builder, check
+from retsweep.search.space import HYBRID, PATTERN, Architectures, Builder, check
 from retsweep.spec import RunSpec, SpecError
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
 from retsweep.sweep import command
@@ -91,6 +91,8 @@ class Asked:
         check_objectives(search.objectives)
         check_cost(search.halving.macs, "search.halving.macs")
         base = _base(arguments)
+        if "sweep" not in tree:
+            raise SpecError("search is part of a sweep; accepted: +sweep=pareto")
         first = _check_wanted(wanted)
         steps = first.protocol.steps
         if steps is None:
@@ -99,7 +101,8 @@ class Asked:
         always = {} if not rungs or first.protocol.evaluation.every else {EVERY: math.gcd(*rungs)}
         builder = Builder.of(base, first, always)
         _check_base(wanted, builder)
-        space = Architectures.of(search.space, first, tree["layer"]["hybrid"]["letter"])
+        hybrid = tree["layer"].get(HYBRID) or {}
+        space = Architectures.of(search.space, first, str(hybrid.get("letter")))
         check(space, builder)
         base = (*base, *(f"{key}={value}" for key, value in always.items()))
         return Asked(wanted, search, limits, base, space, steps, rungs, builder)
@@ -216,8 +219,10 @@ def _check_wanted(wanted: Wanted) -> RunSpec:
 def _check_base(wanted: Wanted, builder: Builder) -> None:
     """Raises SpecError if the overrides that runs are made of are not all that makes them."""
     run = wanted.runs[0]
-    (pattern,) = set(run.spec.pattern)
-    spec, _ = builder.spec({PATTERN: pattern})
+    pattern = set(run.spec.pattern)
+    if len(pattern) > 1:
+        raise SpecError("what stands for a search is a layout.pattern of one letter; accepted: +sweep=pareto")
+    spec, _ = builder.spec({PATTERN: pattern.pop()})
     evaluation = run.spec.protocol.evaluation
     protocol = dataclasses.replace(spec.protocol, evaluation=evaluation)
     if dataclasses.replace(spec, protocol=protocol) != run.spec:
@@ -267,8 +272,9 @@ def _is_limit(key: str) -> bool:
 
 def _refuse_budgets(tree: Mapping[str, Any]) -> None:
     """Raises SpecError for a hard budget where nothing is searched: it would hold for nothing."""
-    for key in tree.get(BUDGET) or {}:
-        if _is_limit(f"{BUDGET}.{key}"):
+    section = tree.get(BUDGET)
+    for key, limit in section.items() if isinstance(section, Mapping) else ():
+        if limit is not None and _is_limit(f"{BUDGET}.{key}"):
             raise SpecError(f"budget.{key} is a limit of a search; accepted with +sweep=pareto")
 
 
@@ -276,7 +282,10 @@ def _tell(job: Job, driver: Driver) -> None:
     """Prints how the search stands."""
     console = Console(highlight=False, soft_wrap=True)
     with answering(job.url):
-        proposals = driver.proposals(job, Study(job.url, job.study))
+        study = Study(job.url, job.study)
+        proposals = driver.proposals(job, study)
         shown = list(lines(proposals.all(), proposals.best(), driver.plan))
+        if not driver.over(job, study):
+            shown.append("the search is not over; the same command goes on")
     for line in shown:
         console.print(line, markup=False)

@@ -145,6 +145,11 @@ class Driver:
                 self._known[key] = self.builder.planned(self.plan.space, params[key])
         return {key: self._known[key] for key in standing.entries}
 
+    def over(self, job: Job, study: Study) -> bool:
+        """Whether nothing is left to do, by this or any other process."""
+        standing = self._look(job, study)
+        return not standing.under_way() and not self._has_room(standing)
+
     def heading(self) -> str:
         search = self.plan.search
         ends = [f"{search.trials} architectures"] * bool(search.trials)
