@@ -29,6 +29,7 @@ examples:
   python -m retsweep +sweep=ar_ratio                  all 31 models of the report, and the table
   python -m retsweep +sweep=ar_ratio seeds=3 limit.minutes=30
   python -m retsweep +sweep=ar_ratio scale=paper task=count study=macs
+  python -m retsweep +sweep=pareto budget.macs_decode_2048=2e6   a search: perplexity against cost
   python -m retsweep layout=type_c layout.attention=3 scale=tiny
   python -m retsweep layout=pattern layout.pattern=RRRA protocol.learning_rate=1e-3
   python -m retsweep layout=type_c task=generate prompt="Returns the"   text from what was trained

@@ -16,10 +16,8 @@ from retsweep.search.driver import Driver, Plan
 from retsweep.search.front import lines
 from retsweep.search.objectives import budgets, check_cost, check_objectives, cost, excess
 from retsweep.search.settings import Halving, Search
-from retsweep.search.space import LAYOUT, Architectures, Builder, check
+from retsweep.search.space import HYBRID, PATTERN, Architectures, Builder, check
 from retsweep.spec import RunSpec, SpecError
-from retsweep.spec.compose import compose
-from retsweep.spec.configs import run_sections
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
 from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
@@ -29,6 +27,7 @@ from retsweep.sweep.study import Study
 from retsweep.sweep.variants import Wanted
 
 SECTION, BUDGET = "search", "budget"
+EVERY = "protocol.evaluation.every"
 #: Architectures drawn from the space to find the edges of buckets.
 DRAWN = 64
 GIGA = 1e9
@@ -82,6 +81,7 @@ class Asked:
     space: Architectures
     steps: int
     rungs: tuple[int, ...]
+    builder: Builder
 
     @staticmethod
     def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
@@ -91,16 +91,21 @@ class Asked:
         check_objectives(search.objectives)
         check_cost(search.halving.macs, "search.halving.macs")
         base = _base(arguments)
-        first = _check_wanted(wanted, base)
+        if "sweep" not in tree:
+            raise SpecError("search is part of a sweep; accepted: +sweep=pareto")
+        first = _check_wanted(wanted)
         steps = first.protocol.steps
         if steps is None:
             raise SpecError("a search counts steps; accepted: protocol.steps=N protocol.epochs=null")
         rungs = _rungs(search.halving, steps, first.protocol.evaluation.every)
-        if rungs and not first.protocol.evaluation.every:
-            base = (*base, f"protocol.evaluation.every={math.gcd(*rungs)}")
-        space = Architectures.of(search.space, first, tree["layer"]["hybrid"]["letter"])
-        check(space, Builder(base, "", first))
-        return Asked(wanted, search, limits, base, space, steps, rungs)
+        always = {} if not rungs or first.protocol.evaluation.every else {EVERY: math.gcd(*rungs)}
+        builder = Builder.of(base, first, always)
+        _check_base(wanted, builder)
+        hybrid = tree["layer"].get(HYBRID) or {}
+        space = Architectures.of(search.space, first, str(hybrid.get("letter")))
+        check(space, builder)
+        base = (*base, *(f"{key}={value}" for key, value in always.items()))
+        return Asked(wanted, search, limits, base, space, steps, rungs, builder)
 
     # ---- beginning, or going on --------------------------------------------------------------
     def driver(self, job: Job) -> Driver:
@@ -116,7 +121,7 @@ class Asked:
             limits=self.limits,
             retries=self.wanted.settings.retries,
         )
-        return Driver(plan, Builder(self.base, base.data_hash, base.spec))
+        return Driver(plan, self.builder.reading(base.spec, base.data_hash))
 
     def begin(self, job: Job, driver: Driver) -> Study:
         """Opens the search, or takes it up as it stands, and tells it what earlier studies know. Raises
@@ -193,7 +198,7 @@ class Asked:
 
 
 # ---- what cannot be asked ----------------------------------------------------------------------
-def _check_wanted(wanted: Wanted, base: Sequence[str]) -> RunSpec:
+def _check_wanted(wanted: Wanted) -> RunSpec:
     """The run that stands for all of a search. Raises SpecError if it cannot."""
     settings = wanted.settings
     run = wanted.runs[0]
@@ -208,14 +213,23 @@ def _check_wanted(wanted: Wanted, base: Sequence[str]) -> RunSpec:
             "a search goes by perplexities, and under a mask that leaks there are none; accepted: "
             "layer.attention.mask=causal"
         )
-    own = run_sections(resolve(compose([*base, LAYOUT])))
-    for section in RUN_SECTIONS:
-        if section != "layout" and own[section] != run.config[section]:
-            raise SpecError(
-                f"the sweep's file sets {section}, which a search has from the command line alone; "
-                "accepted in such a file: sweep, search, budget"
-            )
     return run.spec
+
+
+def _check_base(wanted: Wanted, builder: Builder) -> None:
+    """Raises SpecError if the overrides that runs are made of are not all that makes them."""
+    run = wanted.runs[0]
+    pattern = set(run.spec.pattern)
+    if len(pattern) > 1:
+        raise SpecError("what stands for a search is a layout.pattern of one letter; accepted: +sweep=pareto")
+    spec, _ = builder.spec({PATTERN: pattern.pop()})
+    evaluation = run.spec.protocol.evaluation
+    protocol = dataclasses.replace(spec.protocol, evaluation=evaluation)
+    if dataclasses.replace(spec, protocol=protocol) != run.spec:
+        raise SpecError(
+            "the sweep's file changes the runs, which a search has from the command line alone; accepted in "
+            "such a file: sweep, search, budget"
+        )
 
 
 def _base(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -258,8 +272,9 @@ def _is_limit(key: str) -> bool:
 
 def _refuse_budgets(tree: Mapping[str, Any]) -> None:
     """Raises SpecError for a hard budget where nothing is searched: it would hold for nothing."""
-    for key in tree.get(BUDGET) or {}:
-        if _is_limit(f"{BUDGET}.{key}"):
+    section = tree.get(BUDGET)
+    for key, limit in section.items() if isinstance(section, Mapping) else ():
+        if limit is not None and _is_limit(f"{BUDGET}.{key}"):
             raise SpecError(f"budget.{key} is a limit of a search; accepted with +sweep=pareto")
 
 
@@ -267,7 +282,10 @@ def _tell(job: Job, driver: Driver) -> None:
     """Prints how the search stands."""
     console = Console(highlight=False, soft_wrap=True)
     with answering(job.url):
-        proposals = driver.proposals(job, Study(job.url, job.study))
+        study = Study(job.url, job.study)
+        proposals = driver.proposals(job, study)
         shown = list(lines(proposals.all(), proposals.best(), driver.plan))
+        if not driver.over(job, study):
+            shown.append("the search is not over; the same command goes on")
     for line in shown:
         console.print(line, markup=False)

@@ -146,6 +146,11 @@ class Driver:
                 self._known[key] = self.builder.planned(self.plan.space, params[key])
         return {key: self._known[key] for key in standing.entries}
 
+    def over(self, job: Job, study: Study) -> bool:
+        """Whether nothing is left to do, by this or any other process."""
+        standing = self._look(job, study)
+        return not standing.under_way() and not self._has_room(standing)
+
     def heading(self) -> str:
         search = self.plan.search
         ends = [f"{search.trials} architectures"] * bool(search.trials)
@@ -235,10 +240,10 @@ class Driver:
     def _values(self, entry: Entry, costs: Mapping[str, float]) -> list[float] | None:
         """The objectives of a run that is over; None if it gave no perplexity."""
         row = entry.row or {}
-        found = row.get(PERPLEXITY)
-        if entry.state != "complete" or not _is_number(found) or row.get("status", OK) != OK:
+        if entry.state != "complete" or not _is_number(row.get(PERPLEXITY)) or row.get("status", OK) != OK:
             return None
-        return [float(found if name == PERPLEXITY else costs[name]) for name in self.plan.search.objectives]
+        found = {**costs, PERPLEXITY: float(row[PERPLEXITY])}
+        return [float(found[name]) for name in self.plan.search.objectives]
 
     def tell_known(self, job: Job, study: Study, one: warm.Known, source: str) -> None:
         """Adds what an earlier study knows."""

@@ -22,7 +22,7 @@ def promotions(
     *,
     closing: bool = False,
 ) -> list[str]:
-    """The runs to promote now, by hash, furthest first and of one rung the best first.
+    """The runs to promote now, by hash: those of the last rung first, of a rung by bucket, the best first.
 
     ``results`` has each run's validation perplexity by steps, also those past the last rung: a run that
     has a result beyond a rung was promoted from it. A run that was promoted and has not got there yet is

@@ -49,9 +49,11 @@ def check_cost(name: str, where: str) -> None:
 
 def budgets(section: Mapping[str, Any]) -> dict[str, float]:
     """The hard budgets in ``budget`` of a config, where a scale's suggestions stand too. Raises SpecError."""
+    if not isinstance(section, Mapping):
+        raise SpecError(f"budget={section!r} is not accepted; accepted: a mapping of keys to values")
     found: dict[str, float] = {}
     for key, limit in section.items():
-        if not COSTLY.match(key):
+        if not COSTLY.match(str(key)):
             continue
         check_cost(key, "budget")
         if limit is None:

@@ -39,7 +39,8 @@ class Space:
         named = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         lists = {name: found for name, found in named.items() if isinstance(found, tuple)} | dict(self.more)
         for name, choices in lists.items():
-            if not choices or len(set(choices)) < len(choices):
+            plain = all(isinstance(choice, (bool, int, float, str)) for choice in choices)
+            if not choices or not plain or len(set(choices)) < len(choices):
                 shown = ",".join(map(str, choices))
                 raise SpecError(
                     f"search.space.{name}=[{shown}] is not accepted; accepted: different choices, or null"
@@ -94,5 +95,8 @@ class Search:
     halving: Halving = dataclasses.field(default_factory=Halving)
 
     def __post_init__(self) -> None:
+        for name in self.warm_start:
+            if not name or set(name) & set("/\\ ") or name.startswith("."):
+                raise SpecError(f"search.warm_start: {name!r} is no study; accepted: names of studies")
         if self.trials is None and self.steps is None:
             raise SpecError("a search needs an end; accepted: search.trials=N, search.steps=N, or both")

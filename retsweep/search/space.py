@@ -8,7 +8,6 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from retsweep.search.settings import Space
@@ -17,7 +16,7 @@ from retsweep.spec.compose import compose
 from retsweep.spec.configs import run_sections, set_values
 from retsweep.spec.identity import spec_hash
 from retsweep.spec.load import load_resolved, resolve
-from retsweep.sweep.plan import Planned
+from retsweep.sweep.plan import NO_DATA, Planned
 from retsweep.sweep.variants import Run
 
 if TYPE_CHECKING:
@@ -116,22 +115,29 @@ class Architectures:
 
 
 class Builder:
-    """Makes runs of proposals: composes the base once, and sets values on copies of it."""
+    """Makes runs of proposals: the base is composed once, and values are set on copies of it. ``pinned``
+    has the evaluation and the task as they are pinned to what they read; ``data_hash`` as in plan.py."""
 
-    def __init__(self, base: Sequence[str], data_hash: str, pinned: RunSpec) -> None:
-        self._base, self._data_hash, self._pinned = list(base), data_hash, pinned
+    def __init__(self, config: Any, pinned: RunSpec, data_hash: str = NO_DATA) -> None:
+        self._config, self._pinned, self._data_hash = config, pinned, data_hash
         self._trees: dict[tuple[tuple[str, Any], ...], Mapping[str, Any]] = {}
 
-    @cached_property
-    def _config(self) -> Any:
-        return compose([*self._base, LAYOUT])
+    @staticmethod
+    def of(base: Sequence[str], pinned: RunSpec, always: Mapping[str, Any]) -> Builder:
+        """That of ``base``, overrides, with the values in ``always`` set in every run."""
+        config = compose([*base, LAYOUT])
+        set_values(config, always)
+        return Builder(config, pinned)
+
+    def reading(self, pinned: RunSpec, data_hash: str) -> Builder:
+        """The same for data that is known."""
+        return Builder(self._config, pinned, data_hash)
 
     def spec(self, values: Mapping[str, Any]) -> tuple[RunSpec, Mapping[str, Any]]:
         """The run with ``values`` set, and its resolved config. Raises SpecError."""
         tree = self._resolved({key: value for key, value in values.items() if key != PATTERN})
         tree = {**tree, "layout": {**tree["layout"], "pattern": values[PATTERN]}}
         spec, _ = load_resolved(tree)
-        # Probes and tasks are pinned to what they read, once for all.
         return dataclasses.replace(spec, evaluate=self._pinned.evaluate, task=self._pinned.task), tree
 
     def _resolved(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -151,11 +157,6 @@ class Builder:
 
     def hash(self, spec: RunSpec) -> str:
         return spec_hash(spec, self._data_hash)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what is composed: another process composes its own."""
-        kept = {key: value for key, value in self.__dict__.items() if key != "_config"}
-        return {**kept, "_trees": {}}
 
 
 def check(space: Architectures, builder: Builder) -> None:

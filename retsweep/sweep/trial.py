@@ -116,8 +116,8 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
     try:
         planned = job.planned(entry)
     except SpecError as error:  # another version of the code, a corpus that is not here
-        row = {"spec_hash": entry.hash, "status": STATUS_FAILED, "error": one_line(error)}
-        study.fail(entry.trial, row, row["error"])
+        said = one_line(error)
+        study.fail(entry.trial, {"spec_hash": entry.hash, "status": STATUS_FAILED, "error": said}, said)
         return
     folder = job.trial_folder(entry.hash)
     prefix = Prefix(entry.until, folder)
