@@ -60,6 +60,9 @@ class FakeSession:
     def finish(self, ok) -> None:
         self.heard.append(f"finished, ok={ok}")
 
+    def abandon(self) -> None:
+        self.heard.append("abandoned")
+
 
 # ---- which tracker --------------------------------------------------------------------------
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ class Server:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.sweeps: dict[str, Sweep] = {}
+        self.proposals: list[dict[str, Any]] = []
+        """The parameters that every sweep will propose, in order."""
         self.calls: list[str] = []
         self.fault: str | None = None
         self.fault_after: tuple[str, str] | None = None
@@ -135,6 +137,8 @@ class Server:
                 "UpsertBucket": self._upsert_run,
                 "RunResumeStatus": self._resume,
                 "CreateRunFiles": self._files,
+                "ArtifactType": lambda _: {"project": {"artifact": None}},
+                "CreateArtifact": lambda _: _ARTIFACT,
                 "Viewer": lambda _: {"viewer": _VIEWER},
                 "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
             }
@@ -142,7 +146,7 @@ class Server:
 
     def _upsert_sweep(self, given: Mapping[str, Any]) -> dict[str, Any]:
         name = f"sweep{len(self.sweeps)}"
-        self.sweeps[name] = Sweep(name, given["config"])
+        self.sweeps[name] = Sweep(name, given["config"], list(self.proposals))
         project = {"id": "p", "name": given["projectName"], "entity": {"id": "e", "name": ENTITY}}
         return {"upsertSweep": {"sweep": {"name": name, "project": project}, "configValidationWarnings": []}}
 
@@ -252,6 +256,18 @@ _VIEWER = {
     "flags": "{}",
     "teams": {"edges": []},
     "apiKeys": {"edges": []},
+}
+
+
+#: Of a wandb.Table, which is one online. A committed artifact is there already: nothing more is sent of it.
+_ARTIFACT = {
+    "createArtifact": {
+        "artifact": {
+            "id": "artifact",
+            "state": "COMMITTED",
+            "artifactSequence": {"id": "sequence", "latestArtifact": {"id": "artifact", "versionIndex": 0}},
+        }
+    }
 }
 
 

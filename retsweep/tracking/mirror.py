@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import warnings
@@ -59,6 +60,8 @@ class Mirror:
     def close(self) -> Sent:
         """Waits, ``close_seconds`` at most, until all of it has been passed on. A run that has neither row
         nor panels, or a failed row, ends as failed in W&B."""
+        if self._given_up:
+            return "nowhere"
         ok = self._ok
         self._put(lambda session: session.finish(ok))
         self._put(None)
@@ -84,6 +87,7 @@ class Mirror:
 
     # ---- on the mirror's thread ----
     def _work(self) -> None:
+        session: Session | None = None
         try:
             session = self._begin()
             while (message := self._queue.get()) is not None and not self._given_up:
@@ -92,6 +96,9 @@ class Mirror:
             if isinstance(error, TimeoutError):  # of finish: the server is there no more
                 self.hung.set()
             self._give_up(_first_line(error))
+        if session is not None and self._given_up:
+            with contextlib.suppress(Exception):
+                session.abandon()
 
     def _begin(self) -> Session:
         try:

@@ -73,9 +73,8 @@ class Session:
 
     def row(self, row: Mapping[str, Any]) -> None:
         self._told.add("row", dict(row))
-        missing = object()
-        summary = self._run.summary
-        changed = {key: value for key, value in row.items() if summary.get(key, missing) != value}
+        summary = self._run.summary  # which keeps no None
+        changed = {key: value for key, value in row.items() if summary.get(key) != value}
         if changed:
             summary.update(changed)
 
@@ -95,6 +94,10 @@ class Session:
             raise ConnectionError(lost)
         for folder in self._unsent:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """Ends the run as failed, where it was not told to its end: its id is free again."""
+        self._run.finish(exit_code=1)
 
 
 def what_was_lost(folder: Path) -> str | None:
