@@ -30,6 +30,7 @@ examples:
   python -m retsweep layout=type_c layout.attention=3 scale=tiny
   python -m retsweep layout=pattern layout.pattern=RRRA protocol.learning_rate=1e-3
   python -m retsweep layout=type_c task=generate prompt="Returns the"   text from what was trained
+  python -m retsweep task=mirror study=NAME           a study that is there already, sent to W&B
 
 settings: study, storage (or RETSWEEP_STORAGE, for a URL with ? or ,), runs, cache (or RETSWEEP_CACHE),
   workers, seeds, retries, device, limit.minutes, tracker; of fairness: match, tune.learning_rate;
