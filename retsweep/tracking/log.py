@@ -17,7 +17,7 @@ WHOLE, LAST = 1, 4
 
 def records(path: Path) -> Iterator[Any]:
     """The records of a .wandb file, up to the first that is not whole: its writer was killed."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto import wandb_internal_pb2
 
     data, at, found = path.read_bytes(), HEADER, b""

@@ -112,19 +112,20 @@ def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], 
     assert "2 runs, tracker wandb, online" in first["said"]
     assert "1 runs are not finished and were left out" in first["said"]
 
+    assert second["seen"] == first["seen"]
+
     rows = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("*/trials/*/row.json")}
     assert {*first["seen"]} == {*rows, dashboard.run_id(STUDY)}
     for name, row in rows.items():
         group, family, shown, config, summary, history, code = first["seen"][name]
-        assert (group, family, code) == (STUDY, "Transformer", int(row["status"] == "failed"))
-        assert shown == f"Transformer seed {row['seed']} ({name[:6]})"
+        assert (group, family, code) == (STUDY, "Type A", int(row["status"] == "failed"))
+        assert shown == f"Type A 2:2 seed {row['seed']} ({name[:6]})"
         assert config["scale"]["name"] == "tiny"
-        assert config["architecture"] == "Transformer"
+        assert config["architecture"] == "Type A 2:2"
         assert {key: summary.get(key) for key in row} == row  # W&B keeps no None
         assert [{"step": line.pop("_step"), **line} for line in history] == LINES
     *_, summary, history, _ = first["seen"][dashboard.run_id(STUDY)]
     assert "table" in history[0]
-    assert second["seen"] == first["seen"]
     assert [Path(path).name.split("-")[3] for path in offline["written"]] == [*sorted(rows), "table"]
     assert offline["calls"] == 0
     assert f"wandb sync {tmp_path}/{STUDY}/trials/*/wandb/offline-run-*" in offline["said"]
@@ -164,7 +165,7 @@ def test_a_run_of_another_machine_has_what_its_row_says(carry_out: Callable[...,
     (entry,) = backfill._entries(job.url, job.study).values()
     nowhere = job.folder / "elsewhere"
     run = tracked.finished(entry, STUDY, nowhere)
-    assert run.config["architecture"] == "Transformer"
+    assert run.config["architecture"] == "Type A 2:2"
     assert "scale" not in run.config
     assert tracked.history(nowhere) == []
 
