@@ -183,4 +183,4 @@ def _tell(folder: Path, sent: Sequence[Sent], unfinished: int, console: Console)
         )
     if "offline" in sent:
         paths = [f"{folder}/trials/*/wandb/offline-run-*", f"{folder}/wandb/offline-run-*"]
-        console.print(f"written offline; to send them: wandb sync {' '.join(paths)}", markup=False)
+        console.print(f"they lie offline; to send them: wandb sync {' '.join(paths)}", markup=False)

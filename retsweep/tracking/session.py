@@ -30,7 +30,7 @@ INIT_SECONDS = 15
 FINISH_SECONDS = 30
 #: In wandb's log: no more lines of a run are sent.
 FATAL = "filestream: fatal error"
-#: The file of an offline run's folder that says what the run was told; and the key of a run's summary
+#: The file in a run's folder that says what the run was told to its end; and the key of a run's summary
 #: that says what its panels show.
 TOLD, SHOWN = "retsweep.sha256", "panels_sha256"
 
@@ -57,11 +57,12 @@ class Session:
         self._run, self._tracked, self._mode = run, tracked, mode
         self._folder = Path(run.settings.sync_dir)
         before = [path for path in folders(tracked) if path != self._folder]
-        self._unsent = [path for path in before if not was_sent(path)]
+        self._sent = [path for path in before if was_sent(path)]
+        self._unsent = [path for path in before if path not in self._sent]
         if mode == "online":
             self._first = run.starting_step if run.resumed else 0
         else:
-            self._first = 1 + max((last_step(path) for path in before if was_sent(path)), default=-1)
+            self._first = 1 + max(map(last_step, self._sent), default=-1)
         self._told = Digest(tracked.config)
 
     def line(self, line: Mapping[str, Any]) -> None:
@@ -80,7 +81,9 @@ class Session:
 
     def panels(self, make: Callable[[], Mapping[str, Any]], digest: str) -> None:
         self._told.add("panels", digest)
-        if self._run.summary.get(SHOWN) != digest:
+        offline = self._mode == "offline"  # where the summary begins empty
+        known = any(was_told(path, self._told.text()) for path in self._sent) if offline else False
+        if not known and self._run.summary.get(SHOWN) != digest:
             self._run.log(dict(make()))
             self._run.summary.update({SHOWN: digest})
 
@@ -88,10 +91,9 @@ class Session:
         """Raises TimeoutError if it takes longer than FINISH_SECONDS, ConnectionError if the server refused
         what was sent on the way: not all of it has arrived."""
         self._run.finish(exit_code=0 if ok else 1)
-        if self._mode == "offline":
-            (self._folder / TOLD).write_text(self._told.text())
-        elif lost := what_was_lost(self._folder):
+        if self._mode == "online" and (lost := what_was_lost(self._folder)):
             raise ConnectionError(lost)
+        (self._folder / TOLD).write_text(self._told.text())
         for folder in self._unsent:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -121,9 +123,14 @@ def content(config: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], row: 
 
 
 def is_written(run: TrackedRun, digest: str) -> bool:
-    """Whether an offline run in ``run.folder`` was told exactly what has ``digest``."""
-    told = [folder / TOLD for folder in folders(run)]
-    return any(path.is_file() and path.read_text() == digest for path in told)
+    """Whether a process has told ``run`` exactly what has ``digest``, and left it in ``run.folder``."""
+    return any(was_told(folder, digest) for folder in folders(run))
+
+
+def was_told(folder: Path, digest: str) -> bool:
+    """Whether what a run's ``folder`` was told to its end has ``digest``."""
+    path = folder / TOLD
+    return path.is_file() and path.read_text() == digest
 
 
 def folders(run: TrackedRun) -> list[Path]:
