@@ -181,6 +181,7 @@ def _tell(folder: Path, sent: Sequence[Sent], unfinished: int, console: Console)
         console.print(
             f"{lost} of {len(sent)} did not arrive; the same command goes on", markup=False, style="red"
         )
-    if "offline" in sent:
-        paths = [f"{folder}/trials/*/wandb/offline-run-*", f"{folder}/wandb/offline-run-*"]
-        console.print(f"they lie offline; to send them: wandb sync {' '.join(paths)}", markup=False)
+    places = ("trials/*/wandb/offline-run-*", "wandb/offline-run-*")
+    lying = [f"{folder}/{place}" for place in places if any(folder.glob(place))]
+    if "offline" in sent and lying:
+        console.print(f"they lie offline; to send them: wandb sync {' '.join(lying)}", markup=False)

@@ -57,12 +57,11 @@ class Session:
         self._run, self._tracked, self._mode = run, tracked, mode
         self._folder = Path(run.settings.sync_dir)
         before = [path for path in folders(tracked) if path != self._folder]
-        self._sent = [path for path in before if was_sent(path)]
-        self._unsent = [path for path in before if path not in self._sent]
+        self._unsent = [path for path in before if not was_sent(path)]
         if mode == "online":
             self._first = run.starting_step if run.resumed else 0
         else:
-            self._first = 1 + max(map(last_step, self._sent), default=-1)
+            self._first = 1 + max((last_step(path) for path in before if was_sent(path)), default=-1)
         self._told = Digest(tracked.config)
 
     def line(self, line: Mapping[str, Any]) -> None:
@@ -81,9 +80,7 @@ class Session:
 
     def panels(self, make: Callable[[], Mapping[str, Any]], digest: str) -> None:
         self._told.add("panels", digest)
-        offline = self._mode == "offline"  # where the summary begins empty
-        known = any(was_told(path, self._told.text()) for path in self._sent) if offline else False
-        if not known and self._run.summary.get(SHOWN) != digest:
+        if self._run.summary.get(SHOWN) != digest:
             self._run.log(dict(make()))
             self._run.summary.update({SHOWN: digest})
 
@@ -113,12 +110,20 @@ def what_was_lost(folder: Path) -> str | None:
     return None
 
 
-def content(config: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
-    """The digest of a finished run."""
+def content(
+    config: Mapping[str, Any],
+    lines: Iterable[Mapping[str, Any]] = (),
+    row: Mapping[str, Any] | None = None,
+    panels: str | None = None,
+) -> str:
+    """The digest of a run that is told all of this, ``panels`` by their own."""
     told = Digest(config)
     for line in lines:
         told.add("line", dict(line))
-    told.add("row", dict(row))
+    if row is not None:
+        told.add("row", dict(row))
+    if panels is not None:
+        told.add("panels", panels)
     return told.text()
 
 
