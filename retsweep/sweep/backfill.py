@@ -86,7 +86,7 @@ def backfill(wanted: Wanted, console: Console, build_table: Callable[[Path], Any
     table = build_table(folder)
     if table is not None:
         sent.append(dashboard.mirror(tracker, study, folder, table.lines))
-    _tell(folder, sent, len(entries) - len(ended), console)
+    _tell(folder, sent, len(ended), len(entries) - len(ended), console)
     return all(one == where for one in sent)
 
 
@@ -173,9 +173,9 @@ def _entries(url: str, study: str, hashes: Mapping[str, Any] | None = None) -> d
         return known.standing(hashes or {entry.hash for entry in known.entries()})
 
 
-def _tell(folder: Path, sent: Sequence[Sent], unfinished: int, console: Console) -> None:
+def _tell(folder: Path, sent: Sequence[Sent], runs: int, unfinished: int, console: Console) -> None:
     if unfinished:
-        console.print(f"{unfinished} runs are not finished and were left out", markup=False)
+        console.print(f"not finished, left out: {unfinished} of {unfinished + runs}", markup=False)
     lost = sent.count("nowhere")
     if lost:
         console.print(

@@ -110,7 +110,7 @@ def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], 
     first, second, offline = json.loads(done.stdout)
     assert [one["code"] for one in (first, second, offline)] == [0, 0, 0]
     assert "2 runs, tracker wandb, online" in first["said"]
-    assert "1 runs are not finished and were left out" in first["said"]
+    assert "not finished, left out: 1 of 3" in first["said"]
 
     assert second["seen"] == first["seen"]
 
