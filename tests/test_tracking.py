@@ -102,6 +102,9 @@ def test_a_key_in_a_netrc_counts_for_its_host_only(monkeypatch, tmp_path):
     assert find_key() == str(path)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     assert find_key() is None
+    monkeypatch.setenv("WANDB_BASE_URL", "http://wandb.example.org:8080")
+    path.write_text(f"machine wandb.example.org:8080 login user password {'k' * 40}\n")
+    assert find_key() == str(path)  # as `wandb login` writes it
     path.write_text("machine ??? nonsense")
     assert find_key() is None
 

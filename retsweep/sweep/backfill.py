@@ -86,7 +86,7 @@ def backfill(wanted: Wanted, console: Console, build_table: Callable[[Path], Any
     table = build_table(folder)
     if table is not None:
         sent.append(dashboard.mirror(tracker, study, folder, table.lines))
-    _tell(folder, sent, len(entries) - len(ended), console)
+    _tell(folder, sent, len(ended), len(entries) - len(ended), console)
     return all(one == where for one in sent)
 
 
@@ -173,14 +173,15 @@ def _entries(url: str, study: str, hashes: Mapping[str, Any] | None = None) -> d
         return known.standing(hashes or {entry.hash for entry in known.entries()})
 
 
-def _tell(folder: Path, sent: Sequence[Sent], unfinished: int, console: Console) -> None:
+def _tell(folder: Path, sent: Sequence[Sent], runs: int, unfinished: int, console: Console) -> None:
     if unfinished:
-        console.print(f"{unfinished} runs are not finished and were left out", markup=False)
+        console.print(f"not finished, left out: {unfinished} of {unfinished + runs}", markup=False)
     lost = sent.count("nowhere")
     if lost:
         console.print(
             f"{lost} of {len(sent)} did not arrive; the same command goes on", markup=False, style="red"
         )
-    if "offline" in sent:
-        paths = [f"{folder}/trials/*/wandb/offline-run-*", f"{folder}/wandb/offline-run-*"]
-        console.print(f"written offline; to send them: wandb sync {' '.join(paths)}", markup=False)
+    places = ("trials/*/wandb/offline-run-*", "wandb/offline-run-*")
+    lying = [f"{folder}/{place}" for place in places if any(folder.glob(place))]
+    if "offline" in sent and lying:
+        console.print(f"they lie offline; to send them: wandb sync {' '.join(lying)}", markup=False)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retsweep.spec import RunSpec
-from retsweep.tracking import Sent, TrackedRun
+from retsweep.tracking import Sent, TrackedRun, content, is_written
 
 Line = Mapping[str, Any]
 
@@ -83,13 +83,18 @@ def mirror(tracker: Any, study: str, folder: Path, lines: Sequence[Line]) -> Sen
     if os.environ.get("WANDB_SWEEP_ID"):
         return "nowhere"
     try:
-        if tracker.resolve().mode == "none":
+        mode = tracker.resolve().mode
+        if mode == "none":
             return "nowhere"
         figure = pareto(folder)
+        shown = digest(lines, figure)
         config = {"study": study, "lines": len(lines)}
-        run = tracker.open(TrackedRun(run_id(study), NAME, study, folder, config, job_type=NAME, live=False))
-        run.panels(lambda: panels(lines, figure), digest(lines, figure))
-        sent: Sent = run.close()
+        run = TrackedRun(run_id(study), NAME, study, folder, config, job_type=NAME, live=False)
+        if mode == "offline" and is_written(run, content(config, panels=shown)):
+            return "offline"
+        opened = tracker.open(run)
+        opened.panels(lambda: panels(lines, figure), shown)
+        sent: Sent = opened.close()
         return sent
     except Exception as error:  # a mirror: the study has its table, whatever happened here
         warnings.warn(f"no table in wandb: {type(error).__name__}: {error}", stacklevel=2)

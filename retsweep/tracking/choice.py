@@ -88,13 +88,15 @@ def find_key() -> str | None:
     """Where W&B's key lies ("WANDB_API_KEY", or a netrc's path); None if nowhere. Never the key."""
     if os.environ.get("WANDB_API_KEY"):
         return "WANDB_API_KEY"
-    host = urlparse(server_url()).hostname or ""
+    server = urlparse(server_url())
+    hosts = dict.fromkeys((server.netloc, server.hostname or ""))  # `wandb login` writes the port, too
     given = os.environ.get("NETRC")
     for path in [Path(given)] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]:
         try:
-            entry = netrc.netrc(str(path)).authenticators(host)
+            found = netrc.netrc(str(path))
+            entries = [found.authenticators(host) for host in hosts]
         except (OSError, netrc.NetrcParseError):
             continue
-        if entry is not None and entry[2]:
+        if any(entry is not None and entry[2] for entry in entries):
             return str(path)
     return None

@@ -30,7 +30,7 @@ INIT_SECONDS = 15
 FINISH_SECONDS = 30
 #: In wandb's log: no more lines of a run are sent.
 FATAL = "filestream: fatal error"
-#: The file of an offline run's folder that says what the run was told; and the key of a run's summary
+#: The file in a run's folder that says what the run was told to its end; and the key of a run's summary
 #: that says what its panels show.
 TOLD, SHOWN = "retsweep.sha256", "panels_sha256"
 
@@ -88,10 +88,9 @@ class Session:
         """Raises TimeoutError if it takes longer than FINISH_SECONDS, ConnectionError if the server refused
         what was sent on the way: not all of it has arrived."""
         self._run.finish(exit_code=0 if ok else 1)
-        if self._mode == "offline":
-            (self._folder / TOLD).write_text(self._told.text())
-        elif lost := what_was_lost(self._folder):
+        if self._mode == "online" and (lost := what_was_lost(self._folder)):
             raise ConnectionError(lost)
+        (self._folder / TOLD).write_text(self._told.text())
         for folder in self._unsent:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -111,19 +110,32 @@ def what_was_lost(folder: Path) -> str | None:
     return None
 
 
-def content(config: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], row: Mapping[str, Any]) -> str:
-    """The digest of a finished run."""
+def content(
+    config: Mapping[str, Any],
+    lines: Iterable[Mapping[str, Any]] = (),
+    row: Mapping[str, Any] | None = None,
+    panels: str | None = None,
+) -> str:
+    """The digest of a run that is told all of this, ``panels`` by their own."""
     told = Digest(config)
     for line in lines:
         told.add("line", dict(line))
-    told.add("row", dict(row))
+    if row is not None:
+        told.add("row", dict(row))
+    if panels is not None:
+        told.add("panels", panels)
     return told.text()
 
 
 def is_written(run: TrackedRun, digest: str) -> bool:
-    """Whether an offline run in ``run.folder`` was told exactly what has ``digest``."""
-    told = [folder / TOLD for folder in folders(run)]
-    return any(path.is_file() and path.read_text() == digest for path in told)
+    """Whether a process has told ``run`` exactly what has ``digest``, and left it in ``run.folder``."""
+    return any(was_told(folder, digest) for folder in folders(run))
+
+
+def was_told(folder: Path, digest: str) -> bool:
+    """Whether what a run's ``folder`` was told to its end has ``digest``."""
+    path = folder / TOLD
+    return path.is_file() and path.read_text() == digest
 
 
 def folders(run: TrackedRun) -> list[Path]:

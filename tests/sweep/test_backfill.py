@@ -100,7 +100,7 @@ json.dump(told, sys.stdout)
 
 
 def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], tmp_path: Path) -> None:
-    """Online, and again; then offline, where nothing is known of a server."""
+    """Online, and again; then offline, where all of it has been told already."""
     carry_out("seeds=3", "+task.fails_at=1", limit=2)
     known = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -110,7 +110,7 @@ def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], 
     first, second, offline = json.loads(done.stdout)
     assert [one["code"] for one in (first, second, offline)] == [0, 0, 0]
     assert "2 runs, tracker wandb, online" in first["said"]
-    assert "1 runs are not finished and were left out" in first["said"]
+    assert "not finished, left out: 1 of 3" in first["said"]
 
     assert second["seen"] == first["seen"]
 
@@ -126,9 +126,8 @@ def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], 
         assert [{"step": line.pop("_step"), **line} for line in history] == LINES
     *_, summary, history, _ = first["seen"][dashboard.run_id(STUDY)]
     assert "table" in history[0]
-    assert [Path(path).name.split("-")[3] for path in offline["written"]] == [*sorted(rows), "table"]
-    assert offline["calls"] == 0
-    assert f"wandb sync {tmp_path}/{STUDY}/trials/*/wandb/offline-run-*" in offline["said"]
+    assert (offline["written"], offline["calls"]) == ([], 0)
+    assert "wandb sync" not in offline["said"]
 
 
 # ---- what is sent ----------------------------------------------------------------------------
