@@ -4,7 +4,8 @@ STUDY is one of whole runs that were validated on the way (budget.validate_every
 published. Its runs are proposed in an order drawn at random, one of each variant, and trained with halving
 and without, both from the recorded curves: a rung is a prefix of a run, so nothing is guessed. Prints the
 steps that were trained and the hypervolume of the whole runs' front, and what share of the steps reaches the
-same hypervolume; each with a 95 % interval over orders. Exit status 2 for what cannot be replayed.
+same hypervolume; each with a 95 % interval over orders (ratios of steps as geometric means). Exit status 2
+for what cannot be replayed.
 """
 
 from __future__ import annotations
@@ -233,13 +234,13 @@ def level(pairs: Sequence[tuple[Course, Course]], part: float) -> str:
         there = without.steps_to(part * without.hypervolume)
         here = halved.steps_to(part * without.hypervolume)
         if here is not None and there:
-            shares.append(100 * here / there)
+            shares.append(here / there)
             of_all.append(100 * here / without.steps)
     head = f"  {part:.0%} of the hypervolume of all runs: reached in {len(shares)} of {len(pairs)} orders"
     if not shares:
         return head
     return (
-        f"{head}, after {shown(shares, '{:.1f} %')} of the steps that no halving needs for it "
+        f"{head}, after {ratio(shares)} of the steps that no halving needs for it "
         f"({shown(of_all, '{:.1f} %')} of all steps)"
     )
 
@@ -250,11 +251,23 @@ def same(pairs: Sequence[tuple[Course, Course]]) -> str:
     for without, halved in pairs:
         there, here = without.steps_to(halved.hypervolume), halved.steps_to(halved.hypervolume)
         if there and here:
-            shares.append(100 * here / there)
+            shares.append(here / there)
     return (
-        f"  the hypervolume at which halving ends: after {shown(shares, '{:.1f} %')} of the steps that no "
+        f"  the hypervolume at which halving ends: after {ratio(shares)} of the steps that no "
         "halving needs for it"
     )
+
+
+def ratio(values: Sequence[float]) -> str:
+    """The geometric mean of ratios with its 95 % interval, in per cent: twice and half cancel out."""
+    logs = [math.log(value) for value in values]
+    if not logs:
+        return "never"
+    centre, half = mean(logs), ci95(logs)
+    text = f"{100 * math.exp(centre):.1f} %"
+    if half is None or half < ROUNDING:
+        return text
+    return f"{text} ({100 * math.exp(centre - half):.1f} to {100 * math.exp(centre + half):.1f})"
 
 
 def shown(values: Iterable[float], form: str) -> str:

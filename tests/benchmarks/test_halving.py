@@ -141,6 +141,13 @@ def test_rungs_are_the_recorded_steps_nearest_to_the_ladder() -> None:
     assert halving.nearest(90, 9, known) == [10]
 
 
+def test_ratios_are_averaged_by_their_logarithms() -> None:
+    assert halving.ratio([0.5, 2.0]).startswith("100.0 % (")
+    assert halving.ratio([0.25]) == "25.0 %"
+    assert halving.ratio([0.4, 0.4]) == "40.0 %"
+    assert halving.ratio([]) == "never"
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
