@@ -144,7 +144,6 @@ def test_a_row_that_is_damaged_in_the_storage_is_made_again(study: Path) -> None
     [
         "UPDATE trial_user_attributes SET value_json = '{\"a\": ' WHERE key = 'row'",
         "UPDATE trials SET state = 'CNMPLETE'",
-        "UPDATE trials SET datetime_start = 'soon'",
         "UPDATE trial_user_attributes SET value_json = '5' WHERE key = 'steps' OR key = 'row'",
         "DROP TABLE trial_user_attributes",
     ],

@@ -176,7 +176,7 @@ def is_run(spec: Any) -> None:
     assert spec.layout.architecture(spec.layers, spec.scale.heads)
 
 
-@examples(40)
+@examples(25)
 @given(st.one_of(torn(), altered()))
 def test_any_config_file_loads_or_is_one_line(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -210,7 +210,7 @@ sections = st.one_of(
 )
 
 
-@examples(25)
+@examples(20)
 @given(sections)
 def test_any_sweep_lists_runs_or_is_one_line(section: Any) -> None:
     config = configs.compose(FIRST)

@@ -10,7 +10,7 @@ import torch
 
 from retsweep.__main__ import main
 from retsweep.spec import SpecError, load_spec
-from retsweep.sweep import command
+from retsweep.sweep import command, trial
 from retsweep.tasks.evaluation import with_weights
 from retsweep.tasks.export import read_exported
 from retsweep.train import checkpoint
@@ -34,6 +34,8 @@ def keys(home: Path) -> list[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setattr(command, "Engine", Inline)
+        patch.setattr(command, "_table", lambda *_: None)
+        patch.setattr(trial, "_checked", lambda *_: {})  # the models are not what is tested
         assert main([*keys, "study=first", "tracker=none", "device=cpu"]) == 0
     return [*keys, "device=cpu"]
 
