@@ -36,8 +36,7 @@ GIGA = 1e9
 def run(arguments: Sequence[str], began: float | None = None) -> int:
     """As :func:`retsweep.sweep.command.run`, and a search where one is asked for."""
     began = time.monotonic() if began is None else began
-    composed = command.read(arguments)
-    tree = resolve(composed)
+    composed, tree = _read(arguments)
     wanted = command.asked(composed, arguments)
     if SECTION not in tree:
         _refuse_budgets(tree)
@@ -61,13 +60,21 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
 
 def config(arguments: Sequence[str]) -> str:
     """``--cfg``. Raises SpecError if it cannot run."""
-    composed = command.read(arguments)
-    tree = resolve(composed)
+    composed, tree = _read(arguments)
     if SECTION in tree:
         Asked.of(tree, command.asked(composed, arguments), arguments)
     else:
         _refuse_budgets(tree)
     return command.config(arguments)
+
+
+def _read(arguments: Sequence[str]) -> tuple[Any, Mapping[str, Any]]:
+    """The composed config, and the same resolved. Raises SpecError."""
+    composed = command.read(arguments)
+    tree = resolve(composed)
+    if SECTION in tree:
+        _base(arguments)  # what a search cannot be given is told as such, not by what it breaks
+    return composed, tree
 
 
 @dataclasses.dataclass(frozen=True)

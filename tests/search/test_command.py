@@ -20,15 +20,15 @@ def test_a_search_prints_its_front_and_leaves_a_study_that_tools_can_read(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    overrides = [*TOY, *PLAIN, "search.trials=4", "search.space.letters=[A,R,N]", "workers=1"]
+    overrides = [*TOY, *PLAIN, "search.trials=3", "search.space.letters=[A,R,N]", "workers=1"]
     assert main(overrides) == 0
     said = capsys.readouterr().out
-    assert "runs/s: a search for valid_ppl against macs_decode_2048 (tpe), 4 architectures, 1 x cpu" in said
+    assert "runs/s: a search for valid_ppl against macs_decode_2048 (tpe), 3 architectures, 1 x cpu" in said
     assert "front of valid_ppl, macs_decode_2048:" in said
     rows = [json.loads(path.read_text()) for path in here.glob("runs/s/trials/*/row.json")]
     members = json.loads((here / "runs/s/plan.json").read_text())["members"]
     assert {row["variant_hash"] for row in rows} <= {member["variant_hash"] for member in members}
-    assert len(members) == 4
+    assert len(members) == 3
     assert (here / "runs/s/table.md").exists()
     study = optuna.load_study(study_name="s-search", storage=f"sqlite:///{here}/runs/s/study.db")
     assert study.metric_names == ["valid_ppl", "macs_decode_2048"]

@@ -42,23 +42,23 @@ WHOLE = "search.halving.rungs=[]"
 #: Two networks, or four: of one letter, or a pair of letters.
 TWO = ("search.space.period=1", WHOLE)
 FOUR = ("search.space.period=2", WHOLE)
-#: Nine of 81 networks, halved.
-NINE = ("search.space.letters=[A,R,N]", "search.trials=9")
+#: Six of 81 networks, halved.
+SIX = ("search.space.letters=[A,R,N]", "search.trials=6")
 
 
 @pytest.fixture(scope="module")
 def halved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a search of NINE that has ended: to be copied, not touched."""
+    """The folder of a search of SIX that has ended: to be copied, not touched."""
     folder = tmp_path_factory.mktemp("halved")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         patched.setenv(LOG, str(folder / "log"))
-        searched(*NINE)
+        searched(*SIX)
     return folder
 
 
 @pytest.fixture
-def nine(here: Path, halved: Path) -> Path:
+def six(here: Path, halved: Path) -> Path:
     """The same in a copy, which is the working directory."""
     shutil.copytree(halved, here, dirs_exist_ok=True)
     return here
@@ -101,45 +101,45 @@ def test_a_run_that_is_known_is_told_and_not_trained_and_what_diverged_is_droppe
     assert driver(job).trained(entries(job)) == 20, "of a row that was there nothing was trained"
 
 
-def test_halving_trains_a_third_on_and_the_rest_stays_paused(nine: Path) -> None:
-    job = begun(*NINE)
+def test_halving_trains_a_third_on_and_the_rest_stays_paused(six: Path) -> None:
+    job = begun(*SIX)
     standing = entries(job)
     assert driver(job).plan.rungs == (1, 3)
-    order = sorted(standing.values(), key=lambda entry: entry.rungs[1])
-    assert all(entry.until != 1 for entry in order[:3]), "the best third of the first rung went on"
+    order = sorted(standing.values(), key=lambda entry: (entry.rungs[1], entry.hash))
+    assert all(entry.until != 1 for entry in order[:2]), "the best third of the first rung went on"
     assert sum(entry.until == 1 for entry in order) >= 4, (
         "and of the others not many (it was early, and best)"
     )
     whole = [entry for entry in order if entry.until is None]
     assert whole
     assert all((entry.state, set(entry.rungs)) == ("complete", {1, 3}) for entry in whole)
-    steps = trained(nine)
+    steps = trained(six)
     assert steps == {entry.hash: entry.until or 9 for entry in order}, "nothing is trained twice"
     assert sum(steps.values()) == driver(job).trained(standing)
     dropped = {pattern(one) for one in proposals(job) if one.state == "dropped"}
     assert dropped == {key for key, entry in standing.items() if entry.state == "paused"}
 
 
-def test_a_longer_search_goes_on_with_what_is_paused(nine: Path) -> None:
-    before = trained(nine)
-    job = searched(*NINE, "search.trials=15")
+def test_a_longer_search_goes_on_with_what_is_paused(six: Path) -> None:
+    before = trained(six)
+    job = searched(*SIX, "search.trials=9")
     standing = entries(job)
-    assert len(standing) == 15
-    assert all(trained(nine)[key] >= steps for key, steps in before.items())
-    assert max(trained(nine).values()) == 9, "what was trained is not trained again"
+    assert len(standing) == 9
+    assert all(trained(six)[key] >= steps for key, steps in before.items())
+    assert max(trained(six).values()) == 9, "what was trained is not trained again"
     done = {entry.hash for entry in standing.values() if entry.state == "complete"}
     assert done <= {one.hash for one in proposals(job) if one.state == "told"}
 
 
 def test_a_search_ends_by_the_steps_that_it_may_train(here: Path) -> None:
-    job = searched("search.trials=null", "search.steps=15", "search.space.letters=[A,R,N]")
-    assert sum(trained(here).values()) in range(13, 16)
+    job = searched("search.trials=null", "search.steps=12", "search.space.letters=[A,R,N]")
+    assert sum(trained(here).values()) in range(10, 13)
     assert driver(job).trained(entries(job)) == sum(trained(here).values())
 
 
 def test_one_worker_with_one_seed_does_the_same_again_even_if_it_is_killed(here: Path) -> None:
     overrides = (
-        *("search.space.letters=[A,R,N]", "search.trials=5", "search.startup=1"),
+        *("search.space.letters=[A,R,N]", "search.trials=4", "search.startup=1"),
         *("search.halving.rungs=[3]", "search.halving.eta=2"),
     )
     job = searched(*overrides)
@@ -148,9 +148,9 @@ def test_one_worker_with_one_seed_does_the_same_again_even_if_it_is_killed(here:
     assert sum(row is not None for row in rows.values()) >= 2, "the sampler had something to go by"
     for left in (*here.iterdir(),):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    job = begun(*overrides, "+task.dies_after=14")
+    job = begun(*overrides, "+task.dies_after=11")
     assert killed(job) == signal.SIGKILL
-    job = begun(*overrides, "+task.dies_after=14")
+    job = begun(*overrides, "+task.dies_after=11")
     reconciled(job)
     work(other(job), threading.Event())
     assert [(one.params, one.values, one.state) for one in proposals(job)] == unbroken
@@ -180,13 +180,13 @@ def test_what_killed_processes_leave_of_proposals_is_finished_by_the_next(
 
 
 def test_two_workers_share_a_search(here: Path) -> None:
-    job = begun(*NINE, "search.sampler=nsga2", "search.population=2")
+    job = begun(*SIX, "search.sampler=nsga2", "search.population=2")
     workers = [threading.Thread(target=work, args=(other(job), threading.Event())) for _ in range(2)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(entries(job)) == 9
+    assert len(entries(job)) == 6
     assert {entry.state for entry in entries(job).values()} == {"complete", "paused"}
     assert sum(trained(here).values()) == driver(job).trained(entries(job)), "nothing is trained twice"
 
@@ -203,11 +203,11 @@ def test_any_worker_builds_a_run_from_the_ledger_alone(here: Path) -> None:
         driver(stranger).build(stranger, changed)
 
 
-def test_a_study_is_one_search(nine: Path) -> None:
+def test_a_study_is_one_search(six: Path) -> None:
     with pytest.raises(SpecError, match="is a search with another base"):
-        begun(*NINE, "scale.ffn=48")
+        begun(*SIX, "scale.ffn=48")
     with pytest.raises(SpecError, match="other objectives"):
-        begun(*NINE, "search.objectives=[valid_ppl,params,state_bytes_128]")
+        begun(*SIX, "search.objectives=[valid_ppl,params,state_bytes_128]")
 
 
 def test_earlier_studies_warm_a_search(here: Path) -> None:

@@ -35,7 +35,7 @@ def whole() -> Asked:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_whatever_is_proposed_can_be_built_as_it_says(data: st.DataObject) -> None:
     space, builder = whole().space, whole().builder
     params = {name: data.draw(st.sampled_from(found)) for name, found in space.choices.items()}
@@ -125,7 +125,7 @@ def test_what_cannot_be_searched_is_said_with_nothing_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SpecError, match=said):
-        asked(*overrides)
+        config([*BASE, *overrides])
     assert not list(tmp_path.iterdir())
 
 
