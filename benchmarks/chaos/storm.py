@@ -26,6 +26,8 @@ TICK_SECONDS, LOOK_SECONDS = 0.05, 0.3
 #: Until a parent that ended by itself (a full disk, a server that was away) is started again, and until a
 #: fault that found nothing to hit is tried again.
 RETURN_SECONDS, AGAIN_SECONDS = 1.0, 0.2
+#: So many faults may still be felt when the next one comes.
+OVERLAPPING = 2
 #: When nothing has moved for so long, something hangs.
 HANGS_SECONDS = 180.0
 
@@ -114,8 +116,10 @@ class Storm:
         return all(key in standing and standing[key].state == "complete" for key in self.place.runs)
 
     def _under_way(self) -> bool:
-        """Faults hit a study of which something runs; whatever starts or waits beside it is hit too."""
-        return any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
+        """Faults hit a study of which something runs (whatever starts or waits beside it is hit too), and
+        few at a time: else a slow machine does nothing but start."""
+        runs = any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
+        return runs and self.watch.open <= OVERLAPPING
 
     def _do_what_is_due(self, now: float) -> None:
         due = [action for at, action in self._later if at <= now]
