@@ -19,8 +19,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.chaos.faults import KINDS, Fault, Kind, plan
@@ -92,7 +92,7 @@ class _Chaos:
         _write_corpus(self.folder / "text", self.options.seed)
         unbroken = self._undisturbed()
         self.began = time.monotonic()
-        faults: Iterator[Fault] = iter(asked)
+        faults = deque(asked)
         while self.injected < len(asked):
             self._storm(faults, unbroken)
         return self._figures(len(asked))
@@ -136,7 +136,7 @@ class _Chaos:
             raise Hangs(f"undisturbed runs ended with {machine.ended}: {machine.said()}")
         return found
 
-    def _storm(self, faults: Iterator[Fault], unbroken: Mapping[str, Path]) -> None:
+    def _storm(self, faults: deque[Fault], unbroken: Mapping[str, Path]) -> None:
         number = self.verdict.rows // len(unbroken)
         self.study = f"s{number}"
         folder = self.folder / self.study

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ TICK_SECONDS, LOOK_SECONDS = 0.05, 0.3
 #: Until a parent that ended by itself (a full disk, a server that was away) is started again, and until a
 #: fault that found nothing to hit is tried again.
 RETURN_SECONDS, AGAIN_SECONDS = 1.0, 0.2
+#: So many faults may still be felt when the next one comes.
+OVERLAPPING = 2
 #: When nothing has moved for so long, something hangs.
 HANGS_SECONDS = 180.0
 
@@ -49,13 +51,13 @@ class Place:
 
 
 class Storm:
-    """``faults`` are taken from as long as the study is under way; ``tell`` hears how it stands."""
+    """``faults`` are taken from the left as long as the study is under way; ``tell`` hears how it stands."""
 
     def __init__(
         self,
         place: Place,
         study: str,
-        faults: Iterator[Fault],
+        faults: deque[Fault],
         watch: Watch,
         tell: Callable[[Mapping[str, Entry]], None],
     ) -> None:
@@ -64,15 +66,14 @@ class Storm:
         self.codes: Counter[int] = Counter()
         """How parents ended: exit codes, negative for signals."""
         self._faults, self._tell = faults, tell
-        self._next = next(faults, None)
-        self._due = time.monotonic() + (self._next.gap if self._next else 0.0)
+        self._moved = time.monotonic()
+        self._due = self._moved + self._gap()
         self._later: list[tuple[float, Callable[[], object]]] = []
         self._absent: set[Machine] = set()
         self._ended_by: dict[Machine, Fault] = {}
         self._away = False
         self._ledger: Study | None = None
         self._standing: dict[str, Entry] = {}
-        self._moved = time.monotonic()
 
     # ---- the course of it --------------------------------------------------------------------
     def run(self) -> list[Entry]:
@@ -89,8 +90,8 @@ class Storm:
                     self._look(now)
                     looked = now
                 self._notice_ends(now)
-                if self._next is not None and now >= self._due and self._under_way():
-                    self._try(self._next, now)
+                if self._faults and now >= self._due and self._under_way():
+                    self._try(self._faults[0], now)
                 if now - self._moved > HANGS_SECONDS:
                     raise Hangs(f"{self.study}: nothing has moved for {HANGS_SECONDS:.0f} s: {self._said()}")
                 time.sleep(TICK_SECONDS)
@@ -114,8 +115,10 @@ class Storm:
         return all(key in standing and standing[key].state == "complete" for key in self.place.runs)
 
     def _under_way(self) -> bool:
-        """Faults hit a study of which something runs; whatever starts or waits beside it is hit too."""
-        return any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
+        """Faults hit a study of which something runs (whatever starts or waits beside it is hit too), and
+        few at a time: else a slow machine does nothing but start."""
+        runs = any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
+        return runs and self.watch.open <= OVERLAPPING
 
     def _do_what_is_due(self, now: float) -> None:
         due = [action for at, action in self._later if at <= now]
@@ -200,8 +203,11 @@ class Storm:
             self._due = now + AGAIN_SECONDS
             return
         self._moved = now
-        self._next = next(self._faults, None)
-        self._due = now + (self._next.gap if self._next else 0.0)
+        self._faults.popleft()  # not before: what one study has no time for is the next one's
+        self._due = now + self._gap()
+
+    def _gap(self) -> float:
+        return self._faults[0].gap if self._faults else 0.0
 
     def _inject(self, fault: Fault, now: float) -> bool:
         match fault.kind:

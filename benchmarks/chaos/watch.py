@@ -49,8 +49,9 @@ class Watch:
                 hit.recovered = now - hit.at
 
     @property
-    def open(self) -> bool:
-        return any(hit.recovered is None for hit in self.hits)
+    def open(self) -> int:
+        """Faults that are still felt."""
+        return sum(hit.recovered is None for hit in self.hits)
 
     def seconds(self, kind: Kind | None = None) -> list[float]:
         """Of the faults (of one kind) that hit a run, sorted."""
