@@ -110,20 +110,28 @@ class Driver:
     # ---- what processes ask for --------------------------------------------------------------
     def refill(self, job: Job, study: Study, waiting: int) -> None:
         """Brings the search on, so that ``waiting`` runs wait for a worker, if it has as many."""
-        if waiting > 0:
+
+        def advance() -> None:
             with exclusive(job.url, job.study, study.patience):
                 self._advance(job, study, waiting)
 
+        if waiting > 0:
+            study.patience(advance)  # what it leaves half done where the storage goes away, it mends
+
     def take(self, job: Job, study: Study) -> Entry | None:
         """The next run, claimed; of those that go on, first one whose checkpoint is on this machine."""
-        with exclusive(job.url, job.study, study.patience):
-            entries = self._advance(job, study, 1).entries
-            here = [
-                key
-                for key, entry in entries.items()
-                if not entry.rungs or (job.trial_folder(key) / "last.pt").exists()
-            ]
-            return study.claim(here) or study.claim(entries)
+
+        def advance() -> Entry | None:
+            with exclusive(job.url, job.study, study.patience):
+                entries = self._advance(job, study, 1).entries
+                here = [
+                    key
+                    for key, entry in entries.items()
+                    if not entry.rungs or (job.trial_folder(key) / "last.pt").exists()
+                ]
+                return study.claim(here) or study.claim(entries)
+
+        return study.patience(advance)
 
     def build(self, job: Job, entry: Entry) -> Planned:
         """From the ledger alone, unless this process proposed it. Raises SpecError if it would run something

@@ -278,7 +278,7 @@ def takeable(entries: Iterable[Entry]) -> list[Entry]:
     valid: dict[str, Entry] = {}
     complete = set()
     for entry in entries:
-        if entry.state in ("waiting", "running", "complete"):
+        if entry.state in ("waiting", "paused", "running", "complete"):
             valid.setdefault(entry.hash, entry)
         if entry.state == "complete":
             complete.add(entry.hash)
