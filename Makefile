@@ -9,7 +9,7 @@ WORKERS ?= 2
 FACTOR ?= 40
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time halving fronts chaos test fuzz lint format wheel clean
+.PHONY: help setup sweep demo table macs preflight figures report results peers sweep-time halving fronts chaos test slow fuzz lint format wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,7 +65,10 @@ chaos: setup ## faults at random in a study on PostgreSQL: what is lost, doubled
 	$(RUN) -m benchmarks.chaos $(ARGS)
 
 test: setup ## the test suite, in two processes (WORKERS=n)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
+
+slow: setup ## the tests that build a wheel, or start agents, jobs, whole sweeps
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m slow
 
 lint: setup ## ruff, mypy, import-linter
 	$(VENV)/bin/ruff check .

@@ -111,7 +111,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor] | None:
     """Of a run that has ended in ``folder``; None if none has."""
     try:
         content = checkpoint.load(folder / "last.pt")
-    except FileNotFoundError:
+    except (FileNotFoundError, checkpoint.BrokenCheckpoint):  # the latter counts by itself
         return None
     return dict(content["weights"]) if content["state"]["status"] == "ok" else None
 

@@ -35,7 +35,7 @@ def test_a_plan_comes_of_its_seed_and_has_every_kind_equally_often() -> None:
 def trial(folder: Path, value: float = 1.0, status: str = "ok") -> Path:
     folder.mkdir(parents=True)
     (folder / "row.json").write_text(json.dumps(ROW if folder.parent.name == "unbroken" else DONE.row))
-    content = {"weights": {"w": torch.tensor([value])}, "state": {"status": status}}
+    content = {"weights": {"w": torch.tensor([value])}, "step": 3, "state": {"status": status}}
     checkpoint.save(folder / "last.pt", content)
     return folder
 

@@ -142,7 +142,7 @@ def test_a_traceback_of_ours_hides_them_too(
     from retsweep.__main__ import main
     from retsweep.sweep import command
 
-    def fails(*_: Any) -> int:
+    def fails(*_: Any, **__: Any) -> int:
         raise LookupError(f"{URL} and {PASSWORD}")
 
     monkeypatch.setattr(command, "run", fails)

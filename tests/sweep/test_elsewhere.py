@@ -28,7 +28,9 @@ class Saves:
         last = workspace.folder / "last.pt"
         if last.exists():
             return {"valid_ppl": 12.0, "first_step": checkpoint.load(last)["state"]["step"]}
-        checkpoint.save(last, {"run": {}, "state": {"step": 3}, "weights": None, "optimiser": None})
+        checkpoint.save(
+            last, {"run": {}, "step": 3, "state": {"step": 3}, "weights": None, "optimiser": None}
+        )
         lines = workspace.folder / "metrics.jsonl"
         lines.touch()
         for path in (lines, last):

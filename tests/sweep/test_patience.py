@@ -55,7 +55,7 @@ def test_the_databases_own_codes_decide(sqlstate: str | None, passing: bool) -> 
     error = failed(sqlstate, sqlalchemy.exc.OperationalError)
     assert is_passing(error) == passing
     assert is_passing(error.__cause__) == passing
-    assert patience_module.reason(error) == "what counts"
+    assert patience_module.reason(error, "sqlite:///study.db") == "what counts"
 
 
 def test_a_bug_is_never_waited_for() -> None:

@@ -39,7 +39,10 @@ def test_the_config_of_a_try_gives_the_try() -> None:
     from retsweep.spec.load import load_resolved
 
     for run in tuning("tune.steps=7", "+sweep=smoke").wanted_tries.runs:
-        assert load_resolved({**run.config, "tracker": None})[0] == run.spec
+        assert (
+            load_resolved({**run.config, "tracker": {"_target_": "retsweep.tracking.NoTracker"}})[0]
+            == run.spec
+        )
         assert (run.spec.protocol.steps, run.spec.protocol.epochs) == (7, None)
 
 
