@@ -118,7 +118,7 @@ class Storm:
         """Faults hit a study of which something runs (whatever starts or waits beside it is hit too), and
         few at a time: else a slow machine does nothing but start."""
         runs = any(entry.state == "running" and entry.steps[0] for entry in self._standing.values())
-        return runs and self.watch.open <= OVERLAPPING
+        return runs and self.watch.felt <= OVERLAPPING
 
     def _do_what_is_due(self, now: float) -> None:
         due = [action for at, action in self._later if at <= now]

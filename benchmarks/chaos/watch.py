@@ -25,6 +25,8 @@ class Hit:
     before: dict[str, Entry] | None = None
     recovered: float | None = None
     """Seconds; None: not yet."""
+    queued: bool = False
+    """Whether its runs are in good hands: what has not gone on yet waits for its turn."""
 
 
 @dataclass
@@ -45,13 +47,20 @@ class Watch:
                 continue
             if hit.before is None:
                 hit.before = {key: standing[key] for key in hit.runs if key in standing}
-            if all(_moved(hit.kind, before, standing[key]) for key, before in hit.before.items()):
+            behind = [key for key, one in hit.before.items() if not _moved(hit.kind, one, standing[key])]
+            hit.queued = all(standing[key].state == "waiting" for key in behind)
+            if not behind:
                 hit.recovered = now - hit.at
 
     @property
     def open(self) -> int:
-        """Faults that are still felt."""
+        """Faults of which a run has not gone on yet."""
         return sum(hit.recovered is None for hit in self.hits)
+
+    @property
+    def felt(self) -> int:
+        """Those of them of which a run does not even wait for a worker."""
+        return sum(hit.recovered is None and not hit.queued for hit in self.hits)
 
     def seconds(self, kind: Kind | None = None) -> list[float]:
         """Of the faults (of one kind) that hit a run, sorted."""

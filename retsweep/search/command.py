@@ -255,9 +255,9 @@ def _base(arguments: Sequence[str]) -> tuple[str, ...]:
 def _rungs(halving: Halving, steps: int, every: int) -> tuple[int, ...]:
     """The steps at which runs stop. Raises SpecError for those at which no run is validated."""
     if halving.rungs is None:
-        first = max(1, steps // halving.eta**2)
-        first = max(every, first - first % every) if every else first
-        rungs = tuple(rung for rung in (first, first * halving.eta) if rung < steps)
+        third = max(1, steps // 3)
+        third = max(every, third - third % every) if every else third
+        rungs = (third,) if third < steps else ()
     else:
         rungs = halving.rungs
     for rung in rungs:

@@ -266,8 +266,10 @@ class Driver:
     # ---- proposing ---------------------------------------------------------------------------
     def _propose(self, job: Job, study: Study, standing: _Standing) -> None:
         proposals, search = self.proposals(job, study), self.plan.search
-        at_random = dull(standing.proposals) >= DULL
-        asked = proposals.ask(search, self.plan.space.distributions, at_random=at_random)
+        space, at_random = self.plan.space, dull(standing.proposals) >= DULL
+        own = sum(one.source is None for one in standing.proposals)
+        fixed = space.ends[own] if search.ends and own < len(space.ends) else None
+        asked = proposals.ask(search, space.distributions, at_random=at_random, fixed=fixed)
         self._settle(job, study, standing, asked)
 
     def _settle(self, job: Job, study: Study, standing: _Standing, asked: Proposal) -> None:

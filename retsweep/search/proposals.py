@@ -102,12 +102,22 @@ class Proposals:
 
     # ---- proposing ---------------------------------------------------------------------------
     def ask(
-        self, search: Search, distributions: Mapping[str, BaseDistribution], *, at_random: bool
+        self,
+        search: Search,
+        distributions: Mapping[str, BaseDistribution],
+        *,
+        at_random: bool,
+        fixed: Mapping[str, Any] | None = None,
     ) -> Proposal:
-        """A new one. What it draws by chance comes from the search's seed and its own number, so that a
-        search that was killed goes on as if it had not been."""
+        """A new one, with the parameters that are ``fixed``. What it draws by chance comes from the search's
+        seed and its own number, so that a search that was killed goes on as if it had not been."""
+        import optuna
+
         with quiet():
-            self._study.sampler = _sampler(search, len(self._study.get_trials(deepcopy=False)), at_random)
+            sampler = _sampler(search, len(self._study.get_trials(deepcopy=False)), at_random)
+            if fixed:
+                sampler = optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
+            self._study.sampler = sampler
             trial = self._study.ask(dict(distributions))
         return self._read(trial._trial_id)
 

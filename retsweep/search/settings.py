@@ -57,14 +57,14 @@ class Halving:
     """Successive halving on validation perplexity within buckets of like MACs."""
 
     rungs: tuple[PositiveInt, ...] | None = None
-    """Optimiser steps after which runs are compared, ascending; None: steps / eta^2 and steps / eta; an
+    """Optimiser steps after which runs are compared, ascending; None: a third of a run; an
     empty list: every run is trained to its end."""
-    eta: Annotated[int, Field(ge=2)] = 3
+    eta: Annotated[int, Field(ge=2)] = 2
     """Of a rung's runs in a bucket the best 1/eta go on."""
-    buckets: PositiveInt | tuple[PositiveFloat, ...] = 3
+    buckets: PositiveInt | tuple[PositiveFloat, ...] = 6
     """How many, of equally many architectures of the space each; or the edges between them, in GMACs."""
-    macs: str = "macs_train_forward"
-    """What they are buckets of."""
+    macs: str = "macs_decode_2048"
+    """What they are buckets of: the cost that the front is about."""
 
     def __post_init__(self) -> None:
         for name, values in (("rungs", self.rungs), ("buckets", self.buckets)):
@@ -83,6 +83,9 @@ class Search:
     objectives: tuple[str, ...] = ("valid_ppl", "macs_decode_2048")
     sampler: Literal["tpe", "nsga2"] = "tpe"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    ends: bool = True
+    """Whether the first proposals have layers of one letter each: the ends of a front, which chance seldom
+    finds where every layer is chosen."""
     startup: PositiveInt = 10
     """Finished proposals before TPE goes by them; until then they are drawn at random."""
     population: Annotated[int, Field(ge=2)] = 16
