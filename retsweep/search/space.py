@@ -85,6 +85,11 @@ class Architectures:
             yield f"search.space.letters: {letter}", {**first, **dict.fromkeys(self._letters, letter)}
 
     @property
+    def ends(self) -> list[Params]:
+        """Layers of one letter each, for every letter; the rest is left open."""
+        return [dict.fromkeys(self._letters, letter) for letter in self.choices["letter_00"]]
+
+    @property
     def _letters(self) -> list[str]:
         return [f"letter_{at:02}" for at in range(self.period)]
 

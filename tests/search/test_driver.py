@@ -43,7 +43,10 @@ WHOLE = "search.halving.rungs=[]"
 TWO = ("search.space.period=1", WHOLE)
 FOUR = ("search.space.period=2", WHOLE)
 #: Six of 81 networks, halved.
-SIX = ("search.space.letters=[A,R,N]", "search.trials=6")
+SIX = (
+    *("search.space.letters=[A,R,N]", "search.trials=6", "search.halving.rungs=[1,3]"),
+    *("search.halving.eta=3", "search.ends=false"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,13 @@ def test_what_is_above_a_budget_is_refused_by_the_census_and_costs_nothing(here:
     assert set(trained(here)) == {found["R"].hash}
     kept = Study(job.url, job.study).storage.get_trial(found["A"].trial)
     assert kept.constraints == {"macs_decode_2048": pytest.approx(cost / limit - 1)}
+
+
+def test_it_begins_with_the_ends_of_the_front(here: Path) -> None:
+    job = searched("search.space.letters=[A,R,N]", WHOLE, "search.trials=4")
+    found = [pattern(one) for one in proposals(job)]
+    assert [set(letters) for letters in found[:3]] == [{"A"}, {"R"}, {"N"}]
+    assert len(set(found)) == 4
 
 
 def test_a_run_that_is_known_is_told_and_not_trained_and_what_diverged_is_dropped(here: Path) -> None:
@@ -140,7 +150,7 @@ def test_a_search_ends_by_the_steps_that_it_may_train(here: Path) -> None:
 def test_one_worker_with_one_seed_does_the_same_again_even_if_it_is_killed(here: Path) -> None:
     overrides = (
         *("search.space.letters=[A,R,N]", "search.trials=4", "search.startup=1"),
-        *("search.halving.rungs=[3]", "search.halving.eta=2"),
+        *("search.halving.rungs=[3]", "search.halving.eta=2", "search.ends=false"),
     )
     job = searched(*overrides)
     unbroken = [(one.params, one.values, one.state) for one in proposals(job)]
