@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from retsweep.spec import RunSpec, SpecError
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
 from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
+from retsweep.sweep.patience import StorageLost
 from retsweep.sweep.plan import Job
 from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
@@ -54,7 +56,11 @@ def run(arguments: Sequence[str], began: float | None = None) -> int:
 
     code = command.run(arguments, began, wanted=wanted, feeding=feed)
     if begun and code in (command.EXIT_OK, command.EXIT_FAILED):
-        _tell(*begun[0])
+        try:
+            _tell(*begun[0])
+        except StorageLost as error:
+            print(f"retsweep: {error}", file=sys.stderr)
+            return command.EXIT_FAILED
     return code
 
 
@@ -257,7 +263,7 @@ def _rungs(halving: Halving, steps: int, every: int) -> tuple[int, ...]:
     if halving.rungs is None:
         third = max(1, steps // 3)
         third = max(every, third - third % every) if every else third
-        rungs = (third,) if third < steps else ()
+        rungs: tuple[int, ...] = (third,) if third < steps else ()
     else:
         rungs = halving.rungs
     for rung in rungs:

@@ -9,9 +9,9 @@ in the same order each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from retsweep.search import warm
 from retsweep.search.halving import promotions
@@ -23,7 +23,7 @@ from retsweep.search.space import Architectures, Builder
 from retsweep.spec import SpecError
 from retsweep.sweep.plan import Job, Planned, identify
 from retsweep.sweep.storage import exclusive
-from retsweep.sweep.study import Entry, Study
+from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.sweep.variants import wanted
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
     from retsweep.sweep.progress import Screen
 
+Result = TypeVar("Result")
+
+#: How often a look at the search is begun anew that another process has overtaken.
+TRIES = 5
 #: So many proposals in a row that cost nothing: the sampler repeats itself, and chance has a try ...
 DULL = 10
 #: ... and after so many the space has nothing else that the budgets allow.
@@ -116,7 +120,7 @@ class Driver:
                 self._advance(job, study, waiting)
 
         if waiting > 0:
-            study.patience(advance)  # what it leaves half done where the storage goes away, it mends
+            _again(lambda: study.patience(advance))
 
     def take(self, job: Job, study: Study) -> Entry | None:
         """The next run, claimed; of those that go on, first one whose checkpoint is on this machine."""
@@ -131,7 +135,7 @@ class Driver:
                 ]
                 return study.claim(here) or study.claim(entries)
 
-        return study.patience(advance)
+        return _again(lambda: study.patience(advance))
 
     def build(self, job: Job, entry: Entry) -> Planned:
         """From the ledger alone, unless this process proposed it. Raises SpecError if it would run something
@@ -381,6 +385,19 @@ class Driver:
     def _affords(self, standing: _Standing, steps: int) -> bool:
         limit = self.plan.search.steps
         return limit is None or self.trained(standing.entries) + steps <= limit
+
+
+def _again(action: Callable[[], Result]) -> Result:
+    """``action``, once more where another process ended meanwhile what it had in hand: its lock may have been
+    taken from it while it was stopped, or with its connection. What was left half done is mended then."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    for _ in range(TRIES - 1):
+        try:
+            return action()
+        except (UpdateFinishedTrialError, ClaimLost):
+            continue
+    return action()
 
 
 def dull(proposals: list[Proposal]) -> int:

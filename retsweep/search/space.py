@@ -127,6 +127,10 @@ class Builder:
         self._config, self._pinned, self._data_hash = config, pinned, data_hash
         self._trees: dict[tuple[tuple[str, Any], ...], Mapping[str, Any]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without resolved configs: settings are in them, a storage's password perhaps."""
+        return {**self.__dict__, "_trees": {}}
+
     @staticmethod
     def of(base: Sequence[str], pinned: RunSpec, always: Mapping[str, Any]) -> Builder:
         """That of ``base``, overrides, with the values in ``always`` set in every run."""

@@ -104,7 +104,7 @@ class Engine:
 
     def _sweep(self) -> dict[str, Entry]:
         job = self._job
-        study = open_and_reconcile(job.url, job.study, self._labels, self._patience)
+        study = open_and_reconcile(job.url, job.study, self._labels, self._patience, whole=job.feed is None)
         standing = self._standing(study)
         self._known = {key for key, entry in standing.items() if entry.state == "complete"}
         self._tell_known(standing)

@@ -17,7 +17,7 @@ def mirror(job: Job, standing: Mapping[str, Entry], retries: int) -> None:
     for spec_hash, entry in standing.items():
         if entry.given_up(retries):
             _give_up(job, spec_hash, entry)
-        elif entry.row is not None and entry.state in ("complete", "failed"):
+        elif entry.row and entry.state in ("complete", "failed"):
             folder = job.trial_folder(spec_hash)
             folder.mkdir(parents=True, exist_ok=True)
             if not holds_row(folder, entry.row):

@@ -90,7 +90,7 @@ class Screen:
         self._estimate.see(standing)
         for spec_hash, entry in standing.items():
             over = entry.state in ("complete", "failed")
-            if over and entry.row is not None and spec_hash not in self._shown:
+            if over and entry.row and spec_hash not in self._shown:
                 self._shown.add(spec_hash)
                 self.note(row_line(self._labels[spec_hash], entry.row))
         if self._console.is_terminal:

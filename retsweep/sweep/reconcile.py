@@ -10,12 +10,13 @@ from retsweep.sweep.study import Study
 
 
 def open_and_reconcile(
-    url: str, name: str, wanted: Mapping[str, str], patience: Patience | None = None
+    url: str, name: str, wanted: Mapping[str, str], patience: Patience | None = None, *, whole: bool = False
 ) -> Study:
     """At the start of a sweep: opens (or creates) the study, ends the trials of the dead, and
     enqueues each of ``wanted`` (hash -> label) that is not complete, waiting or alive.
 
-    Runs that failed, or whose worker died too often, get a fresh start.
+    Runs that failed, or whose worker died too often, get a fresh start. ``whole``: each is wanted to its
+    end, one that a search has stopped, or would stop, at a rung too.
     """
     with exclusive(url, name, patience):
         study = Study(url, name, create=True, patience=patience)
@@ -24,7 +25,12 @@ def open_and_reconcile(
         for spec_hash, label in wanted.items():
             entry = standing.get(spec_hash)
             if entry is None or entry.state in ("failed", "lost"):
-                study.enqueue(spec_hash, label, attempt=0, **(entry.carried if entry else {}))
+                carried = entry.carried if entry else {}
+                study.enqueue(
+                    spec_hash, label, attempt=0, **(carried | {"until": None} if whole else carried)
+                )
+            elif whole and entry.until is not None and entry.state != "complete":
+                study.promote(entry.trial, None)
     return study
 
 

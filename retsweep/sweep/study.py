@@ -106,12 +106,14 @@ class Study:
             ) from error
 
     def standing(self, hashes: Collection[str]) -> dict[str, Entry]:
-        """For each of ``hashes`` that was ever enqueued, the trial that says how it stands."""
+        """For each of ``hashes`` that was ever enqueued, the trial that says how it stands: a complete one;
+        else the oldest that has not failed, by which :func:`takeable` goes too; else the last."""
         best: dict[str, Entry] = {}
         for entry in self.entries():
             if entry.hash in hashes:
                 known = best.get(entry.hash)
-                if known is None or _RANK[entry.state] >= _RANK[known.state]:
+                rank = _RANK[entry.state]
+                if known is None or rank > _RANK[known.state] or (rank == _RANK[known.state] != LIVE):
                     best[entry.hash] = entry
         return best
 
@@ -285,8 +287,13 @@ def takeable(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in valid.values() if entry.state == "waiting" and entry.hash not in complete]
 
 
-#: Of several trials of one run, which says how it stands (a later one wins a draw).
-_RANK: dict[State, int] = {"lost": 0, "failed": 0, "paused": 1, "waiting": 1, "running": 2, "complete": 3}
+#: Of several trials of one run, which says how it stands.
+LIVE = 1
+_RANK: dict[State, int] = {
+    **{"lost": 0, "failed": 0},
+    **{"paused": LIVE, "waiting": LIVE, "running": LIVE},
+    "complete": 2,
+}
 
 
 def _entry(trial: optuna.trial.FrozenTrial) -> Entry:

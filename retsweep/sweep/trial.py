@@ -115,9 +115,10 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
     began = time.monotonic()
     try:
         planned = job.planned(entry)
-    except SpecError as error:  # another version of the code, a corpus that is not here
-        said = one_line(error)
-        study.fail(entry.trial, {"spec_hash": entry.hash, "status": STATUS_FAILED, "error": said}, said)
+    except (
+        SpecError
+    ) as error:  # another version of the code, a corpus that is not here: no row without a spec
+        study.fail(entry.trial, {}, hidden(one_line(error), [job.url]))
         return
     folder = job.trial_folder(entry.hash)
     prefix = Prefix(entry.until, folder)

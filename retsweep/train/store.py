@@ -60,7 +60,9 @@ def place(directory: str | None, study: str) -> str | None:
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(directory)
-    return f"{system.unstrip_protocol(path).rstrip('/')}/{study}"
+    if "file" in _protocols(system):
+        directory = system.unstrip_protocol(path)  # absolute: workers may be elsewhere
+    return f"{directory.rstrip('/')}/{study}"
 
 
 def of_trial(study: str | None, spec_hash: str) -> Store | Nowhere:
@@ -162,7 +164,8 @@ class Store:
         system, folder = self._open()
         if not system.exists(folder):
             return []
-        listed = [PurePosixPath(str(path)).name for path in system.ls(folder, detail=False, refresh=True)]
+        system.invalidate_cache()
+        listed = [PurePosixPath(str(path)).name for path in system.ls(folder, detail=False)]
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
         digits = [one.removeprefix(f"{stem}-").removesuffix(suffix) for one in listed if one.endswith(suffix)]
         found = {int(one) for one in digits if one.isdecimal()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shutil
 import signal
 import threading
@@ -14,6 +15,7 @@ from retsweep.search import driver as driving
 from retsweep.search.warm import rows_of
 from retsweep.spec import SpecError
 from retsweep.sweep.plan import plan
+from retsweep.sweep.reconcile import open_and_reconcile
 from retsweep.sweep.rows import describe
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
@@ -242,3 +244,33 @@ def test_earlier_studies_warm_a_search(here: Path) -> None:
     assert len(proposals(begun(*warm))) == 1, "it is told once"
     with pytest.raises(SpecError, match="no study 'nothing' in runs"):
         rows_of("nothing", None, "runs")
+
+
+def test_a_plain_command_takes_what_a_search_has_paused_to_its_end(six: Path) -> None:
+    job = begun(*SIX)
+    paused = {entry.hash: "x" for entry in entries(job).values() if entry.state == "paused"}
+    assert paused
+    study = open_and_reconcile(job.url, job.study, paused, whole=True)
+    assert {(one.state, one.until) for one in study.standing(paused).values()} == {("waiting", None)}
+
+
+def test_of_a_run_that_was_enqueued_twice_the_older_trial_counts(here: Path) -> None:
+    job = begun(*FOUR, "search.trials=1")
+    study = Study(job.url, job.study)
+    for _ in range(2):
+        study.enqueue("hash", "x", 0, ["overrides"], until=3)
+    older = study.claim({"hash"})
+    assert older is not None
+    study.pause(older, 12.0)
+    assert study.standing({"hash"})["hash"].trial == older.trial
+    assert study.claim({"hash"}) is None, "the spare of a paused run is not taken"
+
+
+def test_what_workers_get_of_a_search_has_no_settings_in_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETSWEEP_STORAGE", f"sqlite:///{here}/a-canary.db")
+    job = begun(*FOUR, "search.trials=1")
+    assert job.feed is not None
+    job.feed.take(job, Study(job.url, job.study))
+    assert b"a-canary" not in pickle.dumps(job.feed)
