@@ -14,11 +14,12 @@ import torch
 from retsweep.sweep.study import Entry
 from retsweep.train import checkpoint
 
-#: Columns that a clock or the machine's memory measured: no two runs have the same. Nor what PREFLIGHT
+#: Columns that a clock or the machine's memory measured, no two runs have the same, and ``check``, the sum
+#: of all columns (of a file it is looked at where it is read). Nor what PREFLIGHT
 #: begins: the checks of a variant are made once a study, by whichever of its runs comes first.
 MEASURED = (
     *("seconds", "trial_seconds", "trial_training_seconds", "tokens_per_second"),
-    *("gemm_flops_per_second", "mfu", "peak_memory_bytes"),
+    *("gemm_flops_per_second", "mfu", "peak_memory_bytes", "check"),
 )
 PREFLIGHT = "preflight_"
 
