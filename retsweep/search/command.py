@@ -13,16 +13,18 @@ from typing import Any
 from rich.console import Console
 
 from retsweep.search import warm
-from retsweep.search.driver import Driver, Plan
+from retsweep.search.driver import Driver
 from retsweep.search.front import lines
-from retsweep.search.objectives import budgets, check_cost, check_objectives, cost, excess
+from retsweep.search.objectives import budgets, check_cost, check_objectives, cost
 from retsweep.search.settings import Halving, Search
 from retsweep.search.space import HYBRID, PATTERN, Architectures, Builder, check
+from retsweep.search.spread import drawn
+from retsweep.search.standing import Plan
 from retsweep.spec import RunSpec, SpecError
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
 from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
-from retsweep.sweep.patience import StorageLost
+from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.plan import Job
 from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
@@ -30,8 +32,6 @@ from retsweep.sweep.variants import Wanted
 
 SECTION, BUDGET = "search", "budget"
 EVERY = "protocol.evaluation.every"
-#: Architectures drawn from the space to find the edges of buckets.
-DRAWN = 64
 GIGA = 1e9
 
 
@@ -95,6 +95,7 @@ class Asked:
     steps: int
     rungs: tuple[int, ...]
     builder: Builder
+    rows: Mapping[str, Sequence[warm.Row]]
 
     @staticmethod
     def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
@@ -118,7 +119,9 @@ class Asked:
         space = Architectures.of(search.space, first, str(hybrid.get("letter")))
         check(space, builder)
         base = (*base, *(f"{key}={value}" for key, value in always.items()))
-        return Asked(wanted, search, limits, base, space, steps, rungs, builder)
+        settings = wanted.settings
+        rows = {name: warm.rows_of(name, settings.storage, settings.runs) for name in search.warm_start}
+        return Asked(wanted, search, limits, base, space, steps, rungs, builder, rows)
 
     # ---- beginning, or going on --------------------------------------------------------------
     def driver(self, job: Job) -> Driver:
@@ -139,10 +142,10 @@ class Asked:
     def begin(self, job: Job, driver: Driver) -> Study:
         """Opens the search, or takes it up as it stands, and tells it what earlier studies know. Raises
         SpecError if the study is another search."""
-        rows = {name: warm.rows_of(name, self._storage, self._runs) for name in self.search.warm_start}
         about = self._about(driver.builder)
-        with exclusive(job.url, job.study):
-            study = Study(job.url, job.study, create=True)
+        patience = Patience(job.url, job.heartbeat)
+        with exclusive(job.url, job.study, patience):
+            study = Study(job.url, job.study, create=True, patience=patience)
             proposals = driver.proposals(job, study)
             before = proposals.about()
             if before is None:
@@ -156,20 +159,12 @@ class Asked:
                     )
             driver.plan = dataclasses.replace(driver.plan, edges=tuple(before["edges"]))
             answered = {one.hash for one in proposals.all() if one.hash is not None}
-            for name, found in rows.items():
+            for name, found in self.rows.items():
                 for one in warm.known(found, self.space, driver.builder, self.limits):
                     if one.hash not in answered:
                         driver.tell_known(job, study, one, name)
                         answered.add(one.hash)
         return study
-
-    @property
-    def _storage(self) -> str | None:
-        return self.wanted.settings.storage
-
-    @property
-    def _runs(self) -> str:
-        return self.wanted.settings.runs
 
     def _about(self, builder: Builder) -> dict[str, Any]:
         """What cannot change while a search goes on, as JSON has it."""
@@ -197,14 +192,7 @@ class Asked:
         if halving.buckets == 1:
             return []
         source = random.Random(self.search.seed)
-        costs = []
-        for _ in range(DRAWN):
-            try:
-                spec, _ = builder.spec(self.space.values(self.space.draw(source)))
-            except SpecError:
-                continue
-            if all(share <= 0 for share in excess(spec, self.limits).values()):
-                costs.append(cost(spec, halving.macs))
+        costs = [cost(spec, halving.macs) for _, spec in drawn(self.space, builder, self.limits, source)]
         costs.sort()
         places = (len(costs) * at // halving.buckets for at in range(1, halving.buckets))
         return [float(costs[place]) for place in places] if costs else []
@@ -295,7 +283,7 @@ def _tell(job: Job, driver: Driver) -> None:
     """Prints how the search stands."""
     console = Console(highlight=False, soft_wrap=True)
     with answering(job.url):
-        study = Study(job.url, job.study)
+        study = Study(job.url, job.study, patience=Patience(job.url, job.heartbeat))
         proposals = driver.proposals(job, study)
         shown = list(lines(proposals.all(), proposals.best(), driver.plan))
         if not driver.over(job, study):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from retsweep.search import warm
@@ -18,8 +17,9 @@ from retsweep.search.halving import promotions
 from retsweep.search.objectives import PERPLEXITY, cost, excess
 from retsweep.search.progress import SearchScreen
 from retsweep.search.proposals import Proposal, Proposals
-from retsweep.search.settings import Search
-from retsweep.search.space import Architectures, Builder
+from retsweep.search.space import Builder, Params
+from retsweep.search.spread import furthest
+from retsweep.search.standing import Plan, Standing, dull
 from retsweep.spec import SpecError
 from retsweep.sweep.plan import Job, Planned, identify
 from retsweep.sweep.storage import exclusive
@@ -40,59 +40,6 @@ DULL = 10
 #: ... and after so many the space has nothing else that the budgets allow.
 EXHAUSTED = 200
 OK = "ok"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a search is, all of it plain: the same in every process.
-
-    ``base`` are the overrides that the command gave for the run, ``steps`` those of a whole run, ``rungs``
-    the stops before (none: no halving), ``edges`` the MACs between buckets, ``limits`` the hard budgets.
-    """
-
-    search: Search
-    base: tuple[str, ...]
-    space: Architectures
-    steps: int
-    rungs: tuple[int, ...]
-    edges: tuple[float, ...]
-    limits: Mapping[str, float]
-    retries: int
-
-    def bucket(self, macs: float) -> int:
-        return sum(macs > edge for edge in self.edges)
-
-    def after(self, steps: int) -> int | None:
-        """The stop after the one at ``steps``; None: the end."""
-        return next((rung for rung in self.rungs if rung > steps), None)
-
-
-@dataclass
-class _Standing:
-    """A look at a search: its proposals, and how the run of each hash stands in the ledger."""
-
-    proposals: list[Proposal]
-    entries: dict[str, Entry]
-    retries: int
-    counted: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.counted = {one.hash for one in self.proposals if one.counts and one.hash}
-
-    def spent(self) -> int:
-        """Architectures that cost a run of this search: a row that was there before costs none."""
-        return sum(key not in self.entries or bool(self.entries[key].overrides) for key in self.counted)
-
-    def waiting(self) -> int:
-        return sum(entry.state == "waiting" for entry in self.entries.values())
-
-    def under_way(self) -> bool:
-        """Whether some run will still say something without being promoted."""
-        return any(
-            entry.state in ("waiting", "running")
-            or (entry.state == "lost" and not entry.given_up(self.retries))
-            for entry in self.entries.values()
-        )
 
 
 class Driver:
@@ -127,7 +74,9 @@ class Driver:
 
         def advance() -> Entry | None:
             with exclusive(job.url, job.study, study.patience):
-                entries = self._advance(job, study, 1).entries
+                standing = self._advance(job, study, 1)
+                entries = standing.entries
+                self._know(standing)
                 here = [
                     key
                     for key, entry in entries.items()
@@ -152,11 +101,15 @@ class Driver:
 
     def joined(self, job: Job, study: Study) -> dict[str, Planned]:
         standing = self._look(job, study)
-        params = {one.hash: one.params for one in standing.proposals if one.counts and one.hash}
-        for key in standing.entries:
-            if key not in self._known:
-                self._known[key] = self.builder.planned(self.plan.space, params[key])
+        self._know(standing, all_of_them=True)
         return {key: self._known[key] for key in standing.entries}
+
+    def _know(self, standing: Standing, *, all_of_them: bool = False) -> None:
+        """Builds the runs that the ledger does not say how to build: those that a grid enqueued."""
+        params = {one.hash: one.params for one in standing.proposals if one.counts and one.hash}
+        for key, entry in standing.entries.items():
+            if key not in self._known and (all_of_them or not entry.overrides):
+                self._known[key] = self.builder.planned(self.plan.space, params[key])
 
     def over(self, job: Job, study: Study) -> bool:
         """Whether nothing is left to do, by this or any other process."""
@@ -173,12 +126,12 @@ class Driver:
         return SearchScreen(console, labels, self.plan.search.trials, self.plan.search.steps, self.trained)
 
     # ---- bringing it on: under the lock ------------------------------------------------------
-    def _look(self, job: Job, study: Study) -> _Standing:
+    def _look(self, job: Job, study: Study) -> Standing:
         found = self.proposals(job, study).all()
         hashes = {one.hash for one in found if one.counts and one.hash}
-        return _Standing(found, study.standing(hashes), self.plan.retries)
+        return Standing(found, study.standing(hashes), self.plan.retries)
 
-    def _advance(self, job: Job, study: Study, waiting: int) -> _Standing:
+    def _advance(self, job: Job, study: Study, waiting: int) -> Standing:
         standing = self._look(job, study)
         for due in (self._mend, self._tell, self._tell_late, self._promote):
             if due(job, study, standing):
@@ -191,7 +144,7 @@ class Driver:
             standing = self._look(job, study)
         return standing
 
-    def _mend(self, job: Job, study: Study, standing: _Standing) -> bool:
+    def _mend(self, job: Job, study: Study, standing: Standing) -> bool:
         """Finishes what a killed process left of a proposal. Whether there was any."""
         mended = False
         for one in standing.proposals:
@@ -208,7 +161,7 @@ class Driver:
             mended = True
         return mended
 
-    def _tell(self, job: Job, study: Study, standing: _Standing) -> bool:
+    def _tell(self, job: Job, study: Study, standing: Standing) -> bool:
         """Tells every proposal whose run is over, in their order. Whether there were any."""
         told = False
         for one in standing.proposals:
@@ -229,7 +182,7 @@ class Driver:
         else:
             self.proposals(job, study).drop(one, failed=entry.state != "complete")
 
-    def _tell_late(self, job: Job, study: Study, standing: _Standing) -> bool:
+    def _tell_late(self, job: Job, study: Study, standing: Standing) -> bool:
         """A run that was promoted, or tried again, after its proposal had ended is told by another."""
         added = False
         answered = {one.hash for one in standing.proposals if one.state != "dropped"}
@@ -268,15 +221,19 @@ class Driver:
         self.proposals(job, study).add(one.params, self.plan.space.distributions, values, attributes)
 
     # ---- proposing ---------------------------------------------------------------------------
-    def _propose(self, job: Job, study: Study, standing: _Standing) -> None:
-        proposals, search = self.proposals(job, study), self.plan.search
-        space, at_random = self.plan.space, dull(standing.proposals) >= DULL
-        own = sum(one.source is None for one in standing.proposals)
-        fixed = space.ends[own] if search.ends and own < len(space.ends) else None
+    def _propose(self, job: Job, study: Study, standing: Standing) -> None:
+        proposals, search, space = self.proposals(job, study), self.plan.search, self.plan.space
+        at_random = dull(standing.proposals) >= DULL
+        own = [one for one in standing.proposals if one.source is None]
+        fixed: Params | None = None
+        if search.ends and len(own) < len(space.ends):
+            fixed = space.ends[len(own)]
+        elif search.spread and len(own) < search.startup and not at_random:
+            fixed = furthest(space, self.builder, self.plan, own)
         asked = proposals.ask(search, space.distributions, at_random=at_random, fixed=fixed)
         self._settle(job, study, standing, asked)
 
-    def _settle(self, job: Job, study: Study, standing: _Standing, asked: Proposal) -> None:
+    def _settle(self, job: Job, study: Study, standing: Standing, asked: Proposal) -> None:
         """Builds the spec of a proposal and finds its run: refused, known, or enqueued."""
         plan, proposals = self.plan, self.proposals(job, study)
         overrides = [*plan.base, *plan.space.overrides(asked.params)]
@@ -314,9 +271,16 @@ class Driver:
         elif entry is not None and entry.state == "complete":
             self._answer(job, study, asked, entry)
         elif entry is None or not entry.overrides:
-            study.enqueue(key, planned.run.label, 0, overrides, plan.after(0))
+            study.enqueue(key, planned.run.label, 0, overrides, self._first_stop(standing, asked))
 
-    def _has_room(self, standing: _Standing) -> bool:
+    def _first_stop(self, standing: Standing, asked: Proposal) -> int | None:
+        """The first rung. An end of the front has none: nothing else in its bucket is so cheap, or dear, that
+        it had to be better to be on the front."""
+        plan = self.plan
+        whole = plan.search.ends and plan.space.is_end(asked.params)
+        return None if whole and self._affords(standing, plan.steps) else plan.after(0)
+
+    def _has_room(self, standing: Standing) -> bool:
         """Whether one more architecture may be proposed."""
         search = self.plan.search
         if search.trials is not None and standing.spent() >= search.trials:
@@ -327,7 +291,7 @@ class Driver:
         return self._affords(standing, self.plan.after(0) or self.plan.steps)
 
     # ---- halving -----------------------------------------------------------------------------
-    def _promote(self, job: Job, study: Study, standing: _Standing, *, closing: bool = False) -> bool:
+    def _promote(self, job: Job, study: Study, standing: Standing, *, closing: bool = False) -> bool:
         """Lets paused runs go on that are among the best of their rung and bucket. Whether there were any."""
         if not self.plan.rungs:
             return False
@@ -358,7 +322,7 @@ class Driver:
                 found[missing] = math.inf
         return found
 
-    def _close(self, job: Job, study: Study, standing: _Standing) -> None:
+    def _close(self, job: Job, study: Study, standing: Standing) -> None:
         """Nothing more is proposed and nothing runs: the best of every bucket goes on to its end, and if
         that is done too, what is still paused stays so."""
         if self._promote(job, study, standing, closing=True):
@@ -382,7 +346,7 @@ class Driver:
             return entry.steps[0]
         return entry.until or self.plan.steps
 
-    def _affords(self, standing: _Standing, steps: int) -> bool:
+    def _affords(self, standing: Standing, steps: int) -> bool:
         limit = self.plan.search.steps
         return limit is None or self.trained(standing.entries) + steps <= limit
 
@@ -398,18 +362,6 @@ def _again(action: Callable[[], Result]) -> Result:
         except (UpdateFinishedTrialError, ClaimLost):
             continue
     return action()
-
-
-def dull(proposals: list[Proposal]) -> int:
-    """How many of the last proposals cost nothing: infeasible, or known already."""
-    count = 0
-    for one in reversed(proposals):
-        if one.source is not None and not one.known:
-            continue  # told from another study, not proposed
-        if not (one.known or one.infeasible is not None):
-            return count
-        count += 1
-    return count
 
 
 def _is_number(value: Any) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from retsweep.search.driver import Plan
 from retsweep.search.objectives import PERPLEXITY
 from retsweep.search.proposals import Proposal
+from retsweep.search.standing import Plan
 
 SHOWN = 20
 

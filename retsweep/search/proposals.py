@@ -74,11 +74,13 @@ class Proposals:
                     directions=["minimize"] * len(objectives),
                     load_if_exists=True,
                 )
+            except ValueError as error:  # not so many of them
+                raise _other_objectives(self._name) from error
+            named = self._study.metric_names
+            if named is None:
                 self._study.set_metric_names(list(objectives))
-            except ValueError as error:
-                raise SpecError(
-                    f"study {self._name} has other objectives; accepted: the same, or study=NAME"
-                ) from error
+            elif named != list(objectives):
+                raise _other_objectives(self._name)
 
     # ---- what it is a search of --------------------------------------------------------------
     def about(self) -> dict[str, Any] | None:
@@ -186,6 +188,10 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def _other_objectives(study: str) -> SpecError:
+    return SpecError(f"study {study} has other objectives; accepted: the same, or study=NAME")
 
 
 def _proposal(trial: optuna.trial.FrozenTrial) -> Proposal:

@@ -84,10 +84,13 @@ class Search:
     sampler: Literal["tpe", "nsga2"] = "tpe"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     ends: bool = True
-    """Whether the first proposals have layers of one letter each: the ends of a front, which chance seldom
-    finds where every layer is chosen."""
+    """Whether the first proposals have layers of one letter each, and whether such networks are trained
+    whole: the ends of a front, which chance seldom finds where every layer is chosen."""
+    spread: bool = True
+    """Whether the proposals before ``startup`` are spread evenly over the costs, which are known before
+    anything is trained; else they are drawn from the space, and most cost about the same."""
     startup: PositiveInt = 10
-    """Finished proposals before TPE goes by them; until then they are drawn at random."""
+    """Finished proposals before TPE goes by them."""
     population: Annotated[int, Field(ge=2)] = 16
     """Of a generation of NSGA-II."""
     trials: PositiveInt | None = None

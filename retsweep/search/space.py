@@ -89,6 +89,9 @@ class Architectures:
         """Layers of one letter each, for every letter; the rest is left open."""
         return [dict.fromkeys(self._letters, letter) for letter in self.choices["letter_00"]]
 
+    def is_end(self, params: Params) -> bool:
+        return len({params[name] for name in self._letters}) == 1
+
     @property
     def _letters(self) -> list[str]:
         return [f"letter_{at:02}" for at in range(self.period)]

@@ -153,10 +153,10 @@ class Study:
     def beat(self, trial: int, steps: tuple[int, int] | None = None) -> None:
         """A sign of life. Raises ClaimLost if the trial was given to another, and what the storage raises
         if it is away: the next beat is soon."""
+        if not self.holds(trial):
+            raise ClaimLost
         if steps is not None:
             self._put(trial, "steps", list(steps))
-        elif not self.holds(trial):
-            raise ClaimLost
         self._storage.record_heartbeat(trial)
 
     def complete(self, trial: int, row: Mapping[str, Any]) -> None:

@@ -113,18 +113,19 @@ def run_trial(
 
 def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool], group: Group) -> None:
     began = time.monotonic()
-    try:
-        planned = job.planned(entry)
-    except (
-        SpecError
-    ) as error:  # another version of the code, a corpus that is not here: no row without a spec
-        study.fail(entry.trial, {}, hidden(one_line(error), [job.url]))
-        return
-    folder = job.trial_folder(entry.hash)
-    prefix = Prefix(entry.until, folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
-    with Heart(study, entry.trial) as heart, _tracker(job, planned, entry.hash) as tracker:
+    with contextlib.ExitStack() as stack:
+        heart = stack.enter_context(Heart(study, entry.trial))  # first: to build a run may take a while
+        try:
+            planned = job.planned(entry)
+        except SpecError as error:  # other code, a corpus that is not here: no row without a spec
+            heart.rest()
+            study.fail(entry.trial, {}, hidden(one_line(error), [job.url]))
+            return
+        folder = job.trial_folder(entry.hash)
+        prefix = Prefix(entry.until, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
+        tracker = stack.enter_context(_tracker(job, planned, entry.hash))
         try:
             row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix, group)
         except InterruptedRun:
