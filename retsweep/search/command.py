@@ -15,7 +15,7 @@ from rich.console import Console
 from retsweep.search import warm
 from retsweep.search.driver import Driver
 from retsweep.search.front import lines
-from retsweep.search.objectives import budgets, check_cost, check_objectives, cost
+from retsweep.search.objectives import budgets, check_cost, check_objectives, cost, measured
 from retsweep.search.settings import Halving, Search
 from retsweep.search.space import HYBRID, PATTERN, Architectures, Builder, check
 from retsweep.search.spread import drawn
@@ -26,9 +26,11 @@ from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
 from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.plan import Job
+from retsweep.sweep.rows import device_name
 from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import Wanted
+from retsweep.sweep.workers import places
 
 SECTION, BUDGET = "search", "budget"
 EVERY = "protocol.evaluation.every"
@@ -96,6 +98,7 @@ class Asked:
     rungs: tuple[int, ...]
     builder: Builder
     rows: Mapping[str, Sequence[warm.Row]]
+    measured_on: str | None
 
     @staticmethod
     def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
@@ -103,6 +106,7 @@ class Asked:
         search = construct(Search, tree[SECTION], SECTION)
         limits = budgets(tree[BUDGET])
         check_objectives(search.objectives)
+        measured_on = _measured_on(search, wanted)
         check_cost(search.halving.macs, "search.halving.macs")
         base = _base(arguments)
         if "sweep" not in tree:
@@ -116,12 +120,12 @@ class Asked:
         builder = Builder.of(base, first, always)
         _check_base(wanted, builder)
         hybrid = tree["layer"].get(HYBRID) or {}
-        space = Architectures.of(search.space, first, str(hybrid.get("letter")))
+        space = Architectures.of(search.space, first, str(hybrid.get("letter")), tree)
         check(space, builder)
         base = (*base, *(f"{key}={value}" for key, value in always.items()))
         settings = wanted.settings
         rows = {name: warm.rows_of(name, settings.storage, settings.runs) for name in search.warm_start}
-        return Asked(wanted, search, limits, base, space, steps, rungs, builder, rows)
+        return Asked(wanted, search, limits, base, space, steps, rungs, builder, rows, measured_on)
 
     # ---- beginning, or going on --------------------------------------------------------------
     def driver(self, job: Job) -> Driver:
@@ -136,6 +140,7 @@ class Asked:
             edges=(),
             limits=self.limits,
             retries=self.wanted.settings.retries,
+            measured_on=self.measured_on,
         )
         return Driver(plan, self.builder.reading(base.spec, base.data_hash))
 
@@ -171,7 +176,9 @@ class Asked:
         halving = self.search.halving
         buckets = list(halving.buckets) if isinstance(halving.buckets, tuple) else halving.buckets
         first = next(params for _, params in self.space.each_choice())
+        measured_on = {"measured_on": self.measured_on} if self.measured_on else {}
         return {
+            **measured_on,
             "objectives": list(self.search.objectives),
             "space": {name: list(choices) for name, choices in self.space.choices.items()},
             "budget": dict(self.limits),
@@ -215,6 +222,24 @@ def _check_wanted(wanted: Wanted) -> RunSpec:
             "layer.attention.mask=causal"
         )
     return run.spec
+
+
+def _measured_on(search: Search, wanted: Wanted) -> str | None:
+    """The hardware that latencies are measured on, if some are. Raises SpecError where they say nothing."""
+    names = measured(search.objectives)
+    if not names:
+        return None
+    crew = places(wanted.settings)
+    if crew.count > 1:
+        raise SpecError(
+            f"search.objectives: {', '.join(names)} is measured where nothing else runs; accepted: workers=1"
+        )
+    if search.warm_start:
+        raise SpecError(
+            f"search.warm_start: rows of other studies have no {', '.join(names)}; accepted: "
+            "search.warm_start=[]"
+        )
+    return device_name(crew.device)
 
 
 def _check_base(wanted: Wanted, builder: Builder) -> None:

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from retsweep.search import warm
 from retsweep.search.halving import promotions
-from retsweep.search.objectives import PERPLEXITY, cost, excess
+from retsweep.search.objectives import PERPLEXITY, cost, counted, excess, measure, measured
 from retsweep.search.progress import SearchScreen
 from retsweep.search.proposals import Proposal, Proposals
 from retsweep.search.space import Builder, Params
 from retsweep.search.spread import furthest
 from retsweep.search.standing import Plan, Standing, dull
-from retsweep.spec import SpecError
+from retsweep.spec import RunSpec, SpecError
 from retsweep.sweep.plan import Job, Planned, identify
+from retsweep.sweep.rows import device_name
 from retsweep.sweep.storage import exclusive
 from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.sweep.variants import wanted
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retsweep.sweep.progress import Screen
+    from retsweep.tasks.base import Workspace
 
 Result = TypeVar("Result")
 
@@ -98,6 +100,20 @@ class Driver:
                 "the same version of retsweep and the same corpus on every machine"
             )
         return planned[1]
+
+    def measure(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
+        """What the search wants to know of a run that is trained, beside what its task tells: columns for its
+        row. Raises SpecError on other hardware than the search's."""
+        names = measured(self.plan.search.objectives)
+        if not names:
+            return {}
+        here = device_name(workspace.device)
+        if here != self.plan.measured_on:
+            raise SpecError(
+                f"{', '.join(names)}: the search measures on {self.plan.measured_on}, this is {here}; "
+                "accepted: the same hardware on every machine"
+            )
+        return measure(spec, names, workspace)
 
     def joined(self, job: Job, study: Study) -> dict[str, Planned]:
         standing = self._look(job, study)
@@ -203,11 +219,15 @@ class Driver:
         proposals.add(one.params, distributions, values, attributes, like=one)
 
     def _values(self, entry: Entry, costs: Mapping[str, float]) -> list[float] | None:
-        """The objectives of a run that is over; None if it gave no perplexity."""
+        """The objectives of a run that is over; None if it gave no perplexity, or no latency (a run that was
+        trained before the search measures none)."""
         row = entry.row or {}
         if entry.state != "complete" or not _is_number(row.get(PERPLEXITY)) or row.get("status", OK) != OK:
             return None
-        found = {**costs, PERPLEXITY: float(row[PERPLEXITY])}
+        latencies = {name: row.get(name) for name in measured(self.plan.search.objectives)}
+        if not all(_is_number(value) for value in latencies.values()):
+            return None
+        found = {**costs, **latencies, PERPLEXITY: float(row[PERPLEXITY])}
         return [float(found[name]) for name in self.plan.search.objectives]
 
     def tell_known(self, job: Job, study: Study, one: warm.Known, source: str) -> None:
@@ -245,7 +265,7 @@ class Driver:
             return
         spec, key = planned.spec, self.builder.hash(planned.spec)
         self._known[key] = planned
-        named = dict.fromkeys([*(n for n in plan.search.objectives if n != PERPLEXITY), *plan.limits])
+        named = dict.fromkeys([*counted(plan.search.objectives), *plan.limits])
         costs = {name: cost(spec, name) for name in named}
         bucket = plan.bucket(cost(spec, plan.search.halving.macs))
         above = excess(spec, plan.limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from retsweep.search.objectives import PERPLEXITY
+from retsweep.search.objectives import MEASURED, PERPLEXITY
 from retsweep.search.proposals import Proposal
 from retsweep.search.standing import Plan
 
@@ -51,4 +51,4 @@ def _key(one: Proposal, by: int) -> tuple[float, ...]:
 
 
 def _value(name: str, value: float) -> str:
-    return f"{value:.3f}" if name == PERPLEXITY else f"{value:,.0f}"
+    return f"{value:.3f}" if name == PERPLEXITY or MEASURED.fullmatch(name) else f"{value:,.0f}"

@@ -1,16 +1,21 @@
-"""What a search minimises, and the hard budgets: columns that the census gives, and validation perplexity."""
+"""What a search minimises, and hard budgets: perplexity, columns that the census gives, measured latency."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retsweep.spec import RunSpec, SpecError
 
+if TYPE_CHECKING:
+    from retsweep.tasks.base import Workspace
+
 PERPLEXITY = "valid_ppl"
 ACCEPTED = "params, macs_train_forward, macs_train_chunkwise_N, macs_decode_N, state_bytes_N (N: tokens)"
+#: A column of task=decode_bench: the latency of a token after N tokens, of B sequences at once.
+MEASURED = re.compile(r"decode_latency_ms_([1-9]\d{0,8})_b([1-9]\d{0,4})")
 #: How keys of ``budget`` begin that mean a cost. The others are what a scale suggests to protocols.
 COSTLY = re.compile(r"^(params|macs|state|bytes|decode|flops|latency)")
 #: Tokens of a chunk, as in the column macs_train_chunkwise_N of every row.
@@ -27,16 +32,35 @@ def check_objectives(names: Sequence[str]) -> None:
     if not 2 <= len(names) <= 3 or len(set(names)) < len(names) or PERPLEXITY not in names:
         raise SpecError(
             f"search.objectives=[{','.join(names)}] is not accepted; accepted: {PERPLEXITY} and one or two "
-            f"of {ACCEPTED}"
+            f"of {ACCEPTED}, decode_latency_ms_N_bB (measured, of B sequences)"
         )
+    for name in counted(names):
+        check_cost(name, "search.objectives")
+
+
+def counted(names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that are known before anything is built."""
+    return [name for name in names if name != PERPLEXITY and not MEASURED.fullmatch(name)]
+
+
+def measured(names: Sequence[str]) -> list[str]:
+    """Those of ``names`` that a run measures once it is trained."""
+    return [name for name in names if MEASURED.fullmatch(name)]
+
+
+def measure(spec: RunSpec, names: Sequence[str], workspace: Workspace) -> dict[str, Any]:
+    """The columns ``names``, :func:`measured` ones, on the workspace's device; without those for which it has
+    no memory."""
+    from retsweep.tasks.decode_bench import DecodeBench
+
+    found: dict[str, Any] = {}
     for name in names:
-        if name.startswith("decode_latency"):
-            raise SpecError(
-                f"search.objectives: {name} is measured by task=decode_bench, on a machine that does nothing "
-                "else, and not in a run that trains; accepted in its place: macs_decode_N, state_bytes_N"
-            )
-        if name != PERPLEXITY:
-            check_cost(name, "search.objectives")
+        match = MEASURED.fullmatch(name)
+        assert match is not None
+        bench = DecodeBench(contexts=(int(match[1]),), batches=(int(match[2]),))
+        columns = bench.decoding(spec, workspace)
+        found |= {key: columns[key] for key in (name,) if key in columns}
+    return found
 
 
 def check_cost(name: str, where: str) -> None:

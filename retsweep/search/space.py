@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +26,27 @@ if TYPE_CHECKING:
 Params = Mapping[str, Any]
 LAYOUT, PATTERN = "layout=pattern", "layout.pattern"
 HYBRID = "hybrid"
+#: The config keys that parameters set; those of a hybrid, where there is one.
+KEYS = {"heads": "scale.heads", "ffn": "scale.ffn", "decay": "layer.msr.decay"}
+FORM, SPLIT = "layer.hybrid.form", "layer.hybrid.attention_heads"
 
 
 @dataclass(frozen=True)
 class Architectures:
     """A :class:`Space` over a base run: ``choices`` by parameter, ``letter_00`` ... from the embedding up.
-    ``hybrid`` is the letter of the layer whose heads are split."""
+    ``hybrid`` is the letter of the layer whose heads are split; ``configured`` has what the base run has of
+    the choices, but for letters."""
 
     choices: Mapping[str, tuple[Any, ...]]
     period: int
     heads: int
     hybrid: str
     more: frozenset[str]
+    configured: Params
 
     @staticmethod
-    def of(space: Space, base: RunSpec, hybrid: str) -> Architectures:
-        """Raises SpecError if the space does not fit the base run."""
+    def of(space: Space, base: RunSpec, hybrid: str, tree: Mapping[str, Any]) -> Architectures:
+        """Raises SpecError if the space does not fit the base run, whose resolved config is ``tree``."""
         depth, period = base.scale.layers, space.period or base.scale.layers
         if period > depth:
             raise SpecError(f"search.space.period={period} is out of range; accepted: 1 to {depth}")
@@ -57,7 +62,9 @@ class Architectures:
             **space.more,
         }
         choices |= {name: tuple(found) for name, found in lists.items() if found}
-        return Architectures(choices, period, base.scale.heads, hybrid, frozenset(space.more))
+        found = _configured(tree, base.scale.heads, space.more)
+        configured = {name: found[name] for name in choices if found.get(name) in choices[name]}
+        return Architectures(choices, period, base.scale.heads, hybrid, frozenset(space.more), configured)
 
     # ---- parameters --------------------------------------------------------------------------
     @property
@@ -86,8 +93,9 @@ class Architectures:
 
     @property
     def ends(self) -> list[Params]:
-        """Layers of one letter each, for every letter; the rest is left open."""
-        return [dict.fromkeys(self._letters, letter) for letter in self.choices["letter_00"]]
+        """Layers of one letter each, for every letter, the rest as configured; what is not, is left open."""
+        alike = (dict.fromkeys(self._letters, letter) for letter in self.choices["letter_00"])
+        return [{**letters, **self.configured} for letters in alike]
 
     def is_end(self, params: Params) -> bool:
         return len({params[name] for name in self._letters}) == 1
@@ -101,14 +109,13 @@ class Architectures:
         """What ``params`` set, by config key; nothing that is without effect."""
         pattern = "".join(params[name] for name in self._letters)
         found: dict[str, Any] = {PATTERN: pattern}
-        keys = {"heads": "scale.heads", "ffn": "scale.ffn", "decay": "layer.msr.decay"}
-        found |= {key: params[name] for name, key in keys.items() if name in params}
+        found |= {key: params[name] for name, key in KEYS.items() if name in params}
         if self.hybrid in pattern:
             if "split" in params:
                 heads = params.get("heads", self.heads)
-                found["layer.hybrid.attention_heads"] = min(max(round(params["split"] * heads), 1), heads - 1)
+                found[SPLIT] = min(max(round(params["split"] * heads), 1), heads - 1)
             if "form" in params:
-                found["layer.hybrid.form"] = params["form"]
+                found[FORM] = params["form"]
         return found | {key: params[key] for key in sorted(self.more)}
 
     def overrides(self, params: Params) -> list[str]:
@@ -169,6 +176,21 @@ class Builder:
 
     def hash(self, spec: RunSpec) -> str:
         return spec_hash(spec, self._data_hash)
+
+
+def _configured(tree: Mapping[str, Any], heads: int, more: Iterable[str]) -> dict[str, Any]:
+    """The value of every parameter but letters in a resolved config; None where it has none."""
+    keys = {**KEYS, "form": FORM, **{key: key for key in more}}
+    found = {name: _at(tree, key) for name, key in keys.items()}
+    attention_heads = _at(tree, SPLIT)
+    found["split"] = 0.5 if attention_heads is None else attention_heads / heads
+    return found
+
+
+def _at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, Mapping) else None
+    return tree
 
 
 def check(space: Architectures, builder: Builder) -> None:

@@ -16,7 +16,8 @@ class Plan:
     """What a search is, all of it plain: the same in every process.
 
     ``base`` are the overrides that the command gave for the run, ``steps`` those of a whole run, ``rungs``
-    the stops before (none: no halving), ``edges`` the MACs between buckets, ``limits`` the hard budgets.
+    the stops before (none: no halving), ``edges`` the MACs between buckets, ``limits`` the hard budgets,
+    ``measured_on`` the hardware that latencies are of, where some are objectives.
     """
 
     search: Search
@@ -27,6 +28,7 @@ class Plan:
     edges: tuple[float, ...]
     limits: Mapping[str, float]
     retries: int
+    measured_on: str | None = None
 
     def bucket(self, macs: float) -> int:
         return sum(macs > edge for edge in self.edges)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from retsweep.data.prepare import TokenisedCorpus
     from retsweep.sweep.progress import Screen
     from retsweep.sweep.study import Entry, Study
+    from retsweep.tasks.base import Workspace
 
 #: What stands for the data of a run that reads none.
 NO_DATA = ""
@@ -56,6 +57,9 @@ class Feed(Protocol):
 
     def joined(self, job: Job, study: Study) -> dict[str, Planned]:
         """All runs of the search that the study has by now."""
+
+    def measure(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
+        """Columns for the row of a run that is trained, beside its task's. Raises SpecError."""
 
     def heading(self) -> str:
         """What is searched, in words."""

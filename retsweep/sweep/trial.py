@@ -209,6 +209,8 @@ def _attempt(
         kept.fetch(folder)
         try:
             columns = planned.spec.task(planned.spec, workspace)
+            if job.feed is not None:
+                columns = {**columns, **job.feed.measure(planned.spec, workspace)}
         except InterruptedRun:
             if prefix.over:
                 prefix.perplexity()  # now, where it fails the trial if nothing says it

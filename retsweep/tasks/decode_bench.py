@@ -89,6 +89,35 @@ class DecodeBench:
     def __call__(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
         """The measured columns. Raises SpecError for a mask that leaks and for a precision that the device
         does not have; InterruptedRun between two cells, and the next run measures all of them."""
+        place = self._place(spec, workspace)
+        import torch
+
+        from retsweep.costs import bytes_decode, macs_decode
+
+        known = {**dtypes(spec), "decode_threads": torch.get_num_threads() if place.type == "cpu" else None}
+        known |= {f"bytes_decode_{n}_b{b}": bytes_decode(spec, n, b) for n, b in self.cells}
+        known |= {f"macs_decode_{n}": macs_decode(spec, n) for n, _ in self.cells}
+        try:
+            model = self.model(spec, place)
+        except DoesNotFit as error:
+            return {**known, "decode_skipped": f"weights: {error}"}
+        return {**known, **_Bench(self, spec, workspace, model, place).columns(self.cells)}
+
+    def decoding(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
+        """The measured columns of decoding alone; none of cells that do not fit. Raises as a call does."""
+        place = self._place(spec, workspace)
+        try:
+            bench = _Bench(self, spec, workspace, self.model(spec, place), place)
+        except DoesNotFit:
+            return {}
+        return bench.decoding(self.cells, len(self.cells))
+
+    @property
+    def cells(self) -> list[tuple[int, int]]:
+        """(context, sequences)."""
+        return [(n, b) for n in sorted(set(self.contexts)) for b in sorted(set(self.batches))]
+
+    def _place(self, spec: RunSpec, workspace: Workspace) -> torch.device:
         if spec.leaky:
             raise SpecError(
                 "task=decode_bench measures incremental forms, and a mask that leaks has none; accepted: "
@@ -97,18 +126,7 @@ class DecodeBench:
         spec.check_device(workspace.device)
         import torch
 
-        from retsweep.costs import bytes_decode, macs_decode
-
-        place = torch.device(workspace.device)
-        cells = [(n, b) for n in sorted(set(self.contexts)) for b in sorted(set(self.batches))]
-        known = {**dtypes(spec), "decode_threads": torch.get_num_threads() if place.type == "cpu" else None}
-        known |= {f"bytes_decode_{n}_b{b}": bytes_decode(spec, n, b) for n, b in cells}
-        known |= {f"macs_decode_{n}": macs_decode(spec, n) for n, _ in cells}
-        try:
-            model = self.model(spec, place)
-        except DoesNotFit as error:
-            return {**known, "decode_skipped": f"weights: {error}"}
-        return {**known, **_Bench(self, spec, workspace, model, place).columns(cells)}
+        return torch.device(workspace.device)
 
     def model(self, spec: RunSpec, place: torch.device) -> LanguageModel:
         """As it is decoded from. Raises DoesNotFit, before anything is allocated where that can be known."""
@@ -140,16 +158,21 @@ class _Bench:
     def columns(self, cells: list[tuple[int, int]]) -> dict[str, Any]:
         """Those that are measured."""
         contexts = sorted({n for n, _ in cells})
-        found: dict[str, Any] = {}
-        for done, (n, b) in enumerate(cells):
-            with self._cell(f"n={n} b={b}", done, len(cells) + len(contexts)):
-                found |= {f"{name}_{n}_b{b}": value for name, value in self._decode(n, b).items()}
+        found = self.decoding(cells, len(cells) + len(contexts))
         known: tuple[int, float] | None = None  # tokens of the last prompt, and the seconds it took
         for done, n in enumerate(contexts, start=len(cells)):
             with self._cell(f"prefill n={n}", done, len(cells) + len(contexts)):
                 known = n, self._prefill(n, known)
                 found[f"prefill_tokens_per_second_{n}"] = n / known[1]
         return {**found, "decode_skipped": "; ".join(self.skipped) or None}
+
+    def decoding(self, cells: list[tuple[int, int]], total: int) -> dict[str, Any]:
+        """Those of ``cells``, which are the first of ``total`` things to measure."""
+        found: dict[str, Any] = {}
+        for done, (n, b) in enumerate(cells):
+            with self._cell(f"n={n} b={b}", done, total):
+                found |= {f"{name}_{n}_b{b}": value for name, value in self._decode(n, b).items()}
+        return found
 
     @contextmanager
     def _cell(self, name: str, done: int, total: int) -> Iterator[None]:

@@ -21,6 +21,7 @@ from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
 from retsweep.sweep.worker import work
+from retsweep.tasks.base import Workspace
 from tests.search.searches import (
     TOY,
     begun,
@@ -84,10 +85,47 @@ def test_what_is_above_a_budget_is_refused_by_the_census_and_costs_nothing(here:
 
 
 def test_it_begins_with_the_ends_of_the_front(here: Path) -> None:
-    job = searched("search.space.letters=[A,R,N]", WHOLE, "search.trials=4")
+    decays = "search.space.decay=[log_spaced,retnet]"
+    job = searched("search.space.letters=[A,R,N]", WHOLE, "search.trials=4", decays)
+    assert [one.params["decay"] for one in proposals(job)[:3]] == ["retnet"] * 3, "as configured"
     found = [pattern(one) for one in proposals(job)]
     assert [set(letters) for letters in found[:3]] == [{"A"}, {"R"}, {"N"}]
     assert len(set(found)) == 4
+
+
+def test_the_ends_are_trained_whole_and_what_follows_is_spread_over_the_costs(here: Path) -> None:
+    job = searched("search.trials=5", "search.startup=5", "search.halving.rungs=[3]")
+    shares = [pattern(one).count("A") for one in proposals(job)]
+    assert shares[:2] == [4, 0]
+    assert sorted(shares) == [0, 1, 2, 3, 4], "every cost that there is, once"
+    ends = [entry for key, entry in entries(job).items() if len(set(key)) == 1]
+    assert [(entry.state, entry.until, dict(entry.rungs)) for entry in ends] == [("complete", None, {})] * 2
+    assert {entry.until for key, entry in entries(job).items() if len(set(key)) == 2} <= {3, None}
+    by_chance = searched("search.trials=5", "search.spread=false", "study=chance")
+    assert len({pattern(one).count("A") for one in proposals(by_chance)}) < 5
+
+
+def test_a_run_that_a_grid_has_enqueued_is_taken_and_told(here: Path) -> None:
+    (key,) = plan(wanted([*TOY, "layout=pattern", "layout.pattern=RRRR"]))
+    job = begun(*TWO, "search.trials=2")
+    Study(job.url, job.study).enqueue(key, "RetNet", 0)
+    work(other(job), threading.Event())
+    assert trained(here)[key] == 9
+    assert [one.state for one in proposals(job)] == ["told"] * len(proposals(job))
+    assert {pattern(one) for one in proposals(job)} == {"A", "R"}
+
+
+def test_a_latency_is_measured_when_a_run_is_trained(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "decode_latency_ms_40_b2"
+    job = searched(*TWO, "search.trials=1", f"search.objectives=[valid_ppl,{name}]", "workers=1")
+    (told, *_) = proposals(job)
+    (entry,) = entries(job).values()
+    assert entry.row is not None
+    assert told.values == (entry.row["valid_ppl"], entry.row[name])
+    assert 0 < entry.row[name] < 1000
+    monkeypatch.setattr(driving, "device_name", lambda device: "another")
+    with pytest.raises(SpecError, match=f"{name}: the search measures on .*, this is another"):
+        driver(job).measure(driver(job).build(job, entry).spec, Workspace(here, "cpu", here))
 
 
 def test_a_run_that_is_known_is_told_and_not_trained_and_what_diverged_is_dropped(here: Path) -> None:
@@ -220,6 +258,9 @@ def test_a_study_is_one_search(six: Path) -> None:
         begun(*SIX, "scale.ffn=48")
     with pytest.raises(SpecError, match="other objectives"):
         begun(*SIX, "search.objectives=[valid_ppl,params,state_bytes_128]")
+    with pytest.raises(SpecError, match="other objectives"):
+        begun(*SIX, "search.objectives=[valid_ppl,params]")
+    begun(*SIX), "and a refusal has changed nothing"
 
 
 def test_earlier_studies_warm_a_search(here: Path) -> None:

@@ -86,7 +86,6 @@ def test_a_cost_is_the_column_of_its_name() -> None:
         ({"halving": {"rungs": [4, 2]}}, "ascending numbers"),
         ({"objectives": ["valid_ppl"]}, "valid_ppl and one or two of params"),
         ({"objectives": ["params", "macs_decode_8"]}, "valid_ppl and one or two of params"),
-        ({"objectives": ["valid_ppl", "decode_latency_ms_2048_b1"]}, "is measured by task=decode_bench"),
         ({"objectives": ["valid_ppl", "macs_decode_0"]}, "no cost that the census gives"),
     ],
 )
@@ -118,6 +117,9 @@ def test_a_budget_that_cannot_be_is_said_in_a_line(section: dict[str, Any], said
         (["layout=type_a"], "a search chooses the layout"),
         (["task=count"], "no valid_ppl to search by"),
         (["protocol=published", "protocol.epochs=null"], "a mask that leaks"),
+        (["search.warm_start=[typo]"], "there is no study 'typo' in runs"),
+        (["search.objectives=[valid_ppl,decode_latency_ms_9_b1]", "workers=2"], "accepted: workers=1"),
+        (["search.objectives=[valid_ppl,decode_latency_ms]"], "no cost that the census gives"),
     ],
 )
 def test_what_cannot_be_searched_is_said_with_nothing_written(

@@ -111,6 +111,8 @@ def test_a_released_trial_waits_again_and_keeps_its_number(url: str) -> None:
     assert taken is not None
     study.beat(taken.trial, (3, 10))
     study.release(taken.trial)
+    with pytest.raises(ClaimLost):
+        study.beat(taken.trial, (4, 10))  # nobody has it, so this process has not
     again = Study(url, "s").claim(WANTED)
     assert again is not None
     assert (again.trial, again.steps) == (taken.trial, (3, 10))

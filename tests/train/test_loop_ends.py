@@ -40,6 +40,22 @@ def test_a_resumed_run_has_the_numbers_of_an_unbroken_one_to_the_bit(
     assert without_clock(tmp_path / "broken") == without_clock(tmp_path / "unbroken")
 
 
+def test_a_run_that_goes_on_where_it_shall_stop_trains_no_further(tmp_path):
+    """As one does that was killed between its rung and the ledger."""
+    done = 0
+
+    def heard(step: int, total: int) -> None:
+        nonlocal done
+        done = step
+
+    with pytest.raises(loop.Interrupted, match="after step 20 "):
+        run(tmp_path, progress=heard, stop=lambda: done >= 20)
+    done = 0
+    with pytest.raises(loop.Interrupted, match="after step 20 "):
+        run(tmp_path, progress=heard, stop=lambda: done >= 20)
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 20
+
+
 def test_lines_that_a_killed_process_wrote_after_its_checkpoint_are_written_once(tmp_path):
     class Killed(BaseException):
         pass
