@@ -4,7 +4,8 @@ faults at random moments.
 Tiny models train for real. The machines are parents with host names and runs folders of their own; the
 faults (``--kinds``) hit workers, parents, the server and the disks, at moments drawn from ``--seed``. One
 study follows the other until all faults are injected; after each, the ledger, the files and the numbers
-are held against the same runs undisturbed. Linux; needs PostgreSQL (Debian: postgresql), and root for
+are held against the same runs undisturbed. With ``--search`` a study is a search of 16 architectures with
+halving, and its proposals are judged too. Linux; needs PostgreSQL (Debian: postgresql), and root for
 full disks. The last line reads ``faults=N lost=N doubled=N``.
 """
 
@@ -27,7 +28,7 @@ from benchmarks.chaos.faults import KINDS, Fault, Kind, plan
 from benchmarks.chaos.machines import MARK, Machine, own_mounts, own_names
 from benchmarks.chaos.server import NoServer, Server, server
 from benchmarks.chaos.storm import Hangs, Place, Storm
-from benchmarks.chaos.verdict import Verdict, judge
+from benchmarks.chaos.verdict import Verdict, judge, judge_proposals
 from benchmarks.chaos.watch import Watch, quantile
 from retsweep.sweep.progress import clock
 from retsweep.sweep.study import Entry
@@ -36,6 +37,8 @@ EXIT_GOOD, EXIT_DAMAGE, EXIT_CANNOT = 0, 1, 2
 TELL_SECONDS = 20.0
 EVERY, PATIENCE = 1, 60
 WORDS, LETTERS = 400, "abcdefghijklmnopqrstuvwxyz"
+#: A search is over every network of these letters and so many layers.
+LETTERS_SEARCHED, LAYERS_SEARCHED = "AR", 4
 SPLITS = {"train": 6000, "valid": 600, "test": 600}
 
 
@@ -65,7 +68,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grace", type=int, default=4, help="heartbeat.grace of the sweeps, seconds (4)")
     parser.add_argument("--runs", type=int, default=20, help="of each study (20)")
     parser.add_argument("--steps", type=int, default=300, help="of each run (300)")
+    parser.add_argument("--search", action="store_true", help="each study is a search: 16 runs, some paused")
     options = parser.parse_args(arguments)
+    if options.search:
+        options.runs = len(LETTERS_SEARCHED) ** LAYERS_SEARCHED
     options.kinds = options.kinds.split(",")
     unknown = sorted(set(options.kinds) - set(KINDS))
     if unknown:
@@ -84,6 +90,7 @@ class _Chaos:
         self.codes: Counter[int] = Counter()
         self.tracebacks = 0
         self.began = self.told = time.monotonic()
+        self.studies = 0
         self.study = ""
 
     def run(self) -> int:
@@ -113,9 +120,10 @@ class _Chaos:
     def command(self) -> list[str]:
         options = self.options
         return [
-            *("scale=tiny", "layout=type_c", "layout.attention=1", "tokenizer=bytes", "corpus=text"),
+            *(self._searched if options.search else self._listed),
+            *("scale=tiny", "tokenizer=bytes", "corpus=text"),
             *(f"corpus.path={self.folder / 'text'}", f"cache={self.folder / 'cache'}"),
-            *(f"seeds={options.runs}", f"protocol.steps={options.steps}", "protocol.checkpoint_every=10"),
+            *(f"protocol.steps={options.steps}", "protocol.checkpoint_every=10"),
             *("tracker=none", "device=cpu", f"workers={options.workers}", "retries=1000"),
             *(
                 f"heartbeat.every={EVERY}",
@@ -124,11 +132,29 @@ class _Chaos:
             ),
         ]
 
+    @property
+    def _listed(self) -> list[str]:
+        return ["layout=type_c", "layout.attention=1", f"seeds={self.options.runs}"]
+
+    @property
+    def _searched(self) -> list[str]:
+        """Every architecture of a space, so that the runs are known beforehand; which of them stop at the
+        rung is decided by who comes first."""
+        rung = max(1, self.options.steps // 3)
+        free = ("heads", "split", "form", "ffn", "decay")
+        return [
+            *("+sweep=pareto", f"scale.layers={LAYERS_SEARCHED}", f"protocol.evaluation.every={rung}"),
+            f"search.space.letters=[{','.join(LETTERS_SEARCHED)}]",
+            *(f"search.space.{name}=null" for name in free),
+            *(f"search.trials={10 * self.options.runs}", "search.halving.buckets=2"),
+        ]
+
     def _undisturbed(self) -> dict[str, Path]:
         """The folders of the runs' trials in a study that nothing happens to, by hash."""
         print(f"{self.options.runs} runs undisturbed, to compare with", flush=True)
         machine = Machine("undisturbed", self.folder / "undisturbed", self.mark)
-        machine.start([*self.command, "study=s"])
+        whole = ["search.halving.rungs=[]"] if self.options.search else []
+        machine.start([*self.command, *whole, "study=s"])
         while machine.parent is not None:
             time.sleep(0.1)
         found = {path.parent.name: path.parent for path in machine.folder.glob("s/trials/*/row.json")}
@@ -137,8 +163,8 @@ class _Chaos:
         return found
 
     def _storm(self, faults: deque[Fault], unbroken: Mapping[str, Path]) -> None:
-        number = self.verdict.rows // len(unbroken)
-        self.study = f"s{number}"
+        self.study = f"s{self.studies}"
+        self.studies += 1
         folder = self.folder / self.study
         folder.mkdir()
         place = Place(
@@ -149,12 +175,15 @@ class _Chaos:
             self.options.machines,
             bool(own_mounts()),
             self.mark,
+            self.options.search,
         )
         storm = Storm(place, self.study, faults, self.watch, self._tell)
         try:
             entries = storm.run()
             folders = [machine.folder / self.study for machine in storm.machines]
-            found = judge(entries, unbroken, folders[-1], folders)
+            found = judge(entries, unbroken, folders[-1], folders, paused=self.options.search)
+            if self.options.search:
+                found += judge_proposals(storm.proposals(), entries)
             self.tracebacks += self._read_logs(storm.machines)
         finally:
             storm.close()
@@ -176,7 +205,8 @@ class _Chaos:
     def _tell(self, standing: Mapping[str, Entry]) -> None:
         if time.monotonic() - self.told > TELL_SECONDS:
             done = sum(entry.state == "complete" for entry in standing.values())
-            self._say(f"{self.study}: {done}/{self.options.runs} runs")
+            paused = sum(entry.state == "paused" for entry in standing.values())
+            self._say(f"{self.study}: {done}/{self.options.runs} runs" + f", {paused} paused" * bool(paused))
 
     def _say(self, text: str) -> None:
         self.told = time.monotonic()

@@ -15,6 +15,8 @@ from benchmarks.chaos.faults import Fault
 from benchmarks.chaos.machines import Machine, marked, send, sweep_up
 from benchmarks.chaos.server import Server
 from benchmarks.chaos.watch import Watch
+from retsweep.search.proposals import Proposal, Proposals
+from retsweep.search.settings import Search
 from retsweep.spec.settings import Heartbeat
 from retsweep.sweep.patience import Patience, StorageLost
 from retsweep.sweep.storage import storage_url
@@ -39,7 +41,8 @@ class Hangs(Exception):
 @dataclass(frozen=True)
 class Place:
     """Where a storm happens: ``command`` is what every machine runs, ``runs`` the hashes that it asks for,
-    ``disks`` whether runs folders are small file systems, ``mark`` that of the processes."""
+    ``disks`` whether runs folders are small file systems, ``mark`` that of the processes, ``search`` whether
+    it is one, of which runs may end paused."""
 
     server: Server
     folder: Path
@@ -48,6 +51,7 @@ class Place:
     machines: int
     disks: bool
     mark: str
+    search: bool = False
 
 
 class Storm:
@@ -111,8 +115,8 @@ class Storm:
         return self._complete() and gone and not self._later and not self.watch.open
 
     def _complete(self) -> bool:
-        standing = self._standing
-        return all(key in standing and standing[key].state == "complete" for key in self.place.runs)
+        standing, ends = self._standing, ("complete", *["paused"] * self.place.search)
+        return all(key in standing and standing[key].state in ends for key in self.place.runs)
 
     def _under_way(self) -> bool:
         """Faults hit a study of which something runs (whatever starts or waits beside it is hit too), and
@@ -158,6 +162,11 @@ class Storm:
         if left:
             raise Hangs(f"{self.study}: processes {left} are left")
         return self._open().entries()
+
+    def proposals(self) -> list[Proposal]:
+        """Those of a search, oldest first."""
+        objectives = Search(trials=1).objectives
+        return Proposals(self._open().storage, self.study, objectives).all()
 
     def _said(self) -> str:
         stand = Counter(entry.state for entry in self._standing.values())

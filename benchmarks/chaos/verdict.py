@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from retsweep.search.proposals import Proposal
 from retsweep.sweep.study import Entry
 from retsweep.train import checkpoint
 
@@ -58,20 +59,28 @@ class Verdict:
 
 
 def judge(
-    entries: Iterable[Entry], unbroken: Mapping[str, Path], last: Path, folders: Iterable[Path]
+    entries: Iterable[Entry],
+    unbroken: Mapping[str, Path],
+    last: Path,
+    folders: Iterable[Path],
+    *,
+    paused: bool = False,
 ) -> Verdict:
     """``unbroken`` has the folder of each run's undisturbed trial, by hash; ``last`` is the study's folder
-    of the machine that ran last, ``folders`` those of all."""
+    of the machine that ran last, ``folders`` those of all. ``paused``: runs may be so, and have no row."""
     entries, folders = list(entries), list(folders)
     finished = Counter(entry.hash for entry in entries if entry.state == "complete")
     rows = {entry.hash: entry.row for entry in entries if entry.state == "complete"}
+    resting = {entry.hash for entry in entries if paused and entry.state == "paused"} - rows.keys()
     verdict = Verdict(
-        lost=sum(not finished[key] for key in unbroken),
+        lost=sum(not finished[key] for key in unbroken if key not in resting),
         doubled=sum(finished[key] > 1 for key in unbroken) + len(finished.keys() - unbroken.keys()),
         open=sum(entry.state in ("waiting", "running") for entry in entries),
         broken=sum(_broken_files(folder) for folder in folders),
     )
     for key, reference in unbroken.items():
+        if key in resting:
+            continue
         row = rows.get(key)
         verdict.rows += 1
         verdict.missing += row is None or _read(last / "trials" / key / "row.json") != row
@@ -88,6 +97,20 @@ def judge(
             verdict.differing += 1
             verdict.said += (f"weights of {key}",)
     return verdict
+
+
+def judge_proposals(proposals: Iterable[Proposal], entries: Iterable[Entry]) -> Verdict:
+    """A search's: none is left open, and every finished run is told by exactly one of those that were not
+    answered by another."""
+    proposals = list(proposals)
+    told = Counter(one.hash for one in proposals if one.state == "told" and not one.known)
+    finished = {entry.hash for entry in entries if entry.state == "complete"}
+    answered = {one.hash for one in proposals if one.state == "told"}
+    return Verdict(
+        open=sum(one.state == "open" for one in proposals),
+        lost=len(finished - answered),
+        doubled=sum(count > 1 for count in told.values()),
+    )
 
 
 def _differing(row: Mapping[str, Any], unbroken: Mapping[str, Any]) -> list[str]:

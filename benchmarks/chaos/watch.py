@@ -72,7 +72,7 @@ class Watch:
 
 
 def _moved(kind: Kind, before: Entry, now: Entry) -> bool:
-    if now.state in ("complete", "failed"):
+    if now.state in ("complete", "failed", "paused"):
         return True
     if now.state != "running" or now.worker is None:
         return False

@@ -224,10 +224,10 @@ class Driver:
         row = entry.row or {}
         if entry.state != "complete" or not _is_number(row.get(PERPLEXITY)) or row.get("status", OK) != OK:
             return None
-        latencies = {name: row.get(name) for name in measured(self.plan.search.objectives)}
-        if not all(_is_number(value) for value in latencies.values()):
+        names = measured(self.plan.search.objectives)
+        if not all(_is_number(row.get(name)) for name in names):
             return None
-        found = {**costs, **latencies, PERPLEXITY: float(row[PERPLEXITY])}
+        found = {**costs, **{name: row[name] for name in (*names, PERPLEXITY)}}
         return [float(found[name]) for name in self.plan.search.objectives]
 
     def tell_known(self, job: Job, study: Study, one: warm.Known, source: str) -> None:

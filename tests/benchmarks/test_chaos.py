@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from benchmarks.chaos.faults import KINDS, OF_THE_SERVER, plan
-from benchmarks.chaos.verdict import Verdict, judge
+from benchmarks.chaos.verdict import Verdict, judge, judge_proposals
 from benchmarks.chaos.watch import Watch, quantile
+from retsweep.search.proposals import Proposal
 from retsweep.sweep.study import Entry
 from retsweep.train import checkpoint
 
@@ -90,6 +91,30 @@ def test_the_verdict(
     verdict = judge(entries, unbroken, machine, [machine, tmp_path / "m1"])
     assert dataclasses.replace(verdict, said=()) == Verdict(rows=1, weights=1, **found)
     assert verdict.good == (not found)
+
+
+def test_a_run_may_end_paused_in_a_search_alone(tmp_path: Path) -> None:
+    unbroken = {"a": trial(tmp_path / "unbroken" / "a")}
+    paused = [dataclasses.replace(RUNNING, state="paused")]
+    assert judge(paused, unbroken, tmp_path, []).lost == 1
+    assert judge(paused, unbroken, tmp_path, [], paused=True) == Verdict()
+
+
+PROPOSAL = Proposal(1, 0, {}, "told", (21.3, 5.0), "a", {}, 0, None, None, known=False)
+
+
+@pytest.mark.parametrize(
+    ("proposals", "found"),
+    [
+        ([PROPOSAL], {}),
+        ([PROPOSAL, dataclasses.replace(PROPOSAL, trial=2, known=True)], {}),
+        ([PROPOSAL, dataclasses.replace(PROPOSAL, trial=2)], {"doubled": 1}),
+        ([dataclasses.replace(PROPOSAL, state="open")], {"open": 1, "lost": 1}),
+        ([dataclasses.replace(PROPOSAL, state="dropped", values=None)], {"lost": 1}),
+    ],
+)
+def test_the_verdict_on_proposals(proposals: list[Proposal], found: dict[str, int]) -> None:
+    assert judge_proposals(proposals, [DONE]) == Verdict(**found)
 
 
 def test_recovery_counts_until_the_run_goes_on_elsewhere() -> None:
