@@ -256,6 +256,18 @@ def test_jobs_carry_out_a_sweep(here: Path) -> None:
     assert list(Path("runs/s/jobs").glob("*/*")) == [], "jobs that left well leave no files"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_job_without_space_ends_the_sweep_as_a_worker_does(capsys: pytest.CaptureFixture[str]) -> None:
+    local = ("launcher=slurm", "launcher.cluster=local", "workers=1", "retries=0")
+    assert main([*TOY, "+task.full_at=0", *local]) == 1
+    shown = capsys.readouterr().out
+    assert "runs/s: no space left on the disk; workers save what they can" in shown
+    assert "no space left in runs/s: 1 of 1 runs are left; the same command goes on" in shown
+    (entry,) = ledger().entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+
 def one_job(folder: Path, work: Work) -> None:
     """What submitit does in a job, less its files."""
     os.environ.update({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", LOG: str(folder / "log")})
