@@ -255,6 +255,17 @@ def test_a_place_that_cannot_serve_is_refused(tmp_path: Path, place: str, said: 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_place_that_hangs_is_refused_when_a_command_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+    monkeypatch.setattr(store, "_probe", lambda system, path: gone.wait())
+    monkeypatch.setattr(store, "CHECK_SECONDS", 0.1)
+    with pytest.raises(SpecError, match=r"cannot be written: no answer in 0\.1 s; accepted: "):
+        store.check(str(tmp_path))
+    gone.set()
+
+
 def test_the_place_is_the_same_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert store.place("ckpt", "s") == f"file://{tmp_path}/ckpt/s"
