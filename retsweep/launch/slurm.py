@@ -3,8 +3,9 @@ submits arrays, and asks sacct and scancel. Which trial runs where is said by th
 
 A job is pickled by submitit into ``runs/STUDY/jobs``, a folder that the nodes share, and runs the same loop
 as any worker: it takes trials until none waits. It outlives its parent. Signals to it (Slurm's at the end of
-its time and before it is preempted, scancel's) let the trial save, and put it back to wait. A password
-in the storage's URL is left out of the pickle: libpq finds it in PGPASSWORD, which sbatch hands on.
+its time and before it is preempted, scancel's) let the trial save, and put it back to wait. Passwords
+in the URLs of the storage and of ``checkpoint.dir`` are left out of the pickle: jobs find them in the
+environment, which sbatch hands on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +29,9 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.base import spec
+from retsweep.spec.secret import Hiding, hidden
 from retsweep.sweep.processes import JOB
-from retsweep.sweep.workers import ENVIRONMENT
+from retsweep.sweep.workers import ENVIRONMENT, Refused
 
 #: What a job may be told to stop by: scancel and preemption, a local controller, Slurm's warnings.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -37,6 +40,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 1.0
 ASK_SECONDS, ASK_SECONDS_STOPPING = 30.0, 2.0
 HERE = ("localhost", "ip6-localhost", "::1")
+#: Variables by which a job gets what stands in no file: libpq's own for a password (it has none for that of
+#: a client's key), and two of ours: that one, and the URL of checkpoints where it holds a secret.
+PASSWORD, SSL_PASSWORD, CHECKPOINTS = "PGPASSWORD", "RETSWEEP_SSL_PASSWORD", "RETSWEEP_CHECKPOINTS"
+HANDED_ON = "sbatch has to hand it on (--export=ALL, the default)"
 
 
 @spec
@@ -136,22 +143,22 @@ class Jobs:
                 raise SpecError(f"storage {shown} is reached from this machine alone; {accepted}")
 
     def start(self, job: Any, places: Sequence[int]) -> Iterator[SlurmJob]:
-        """Submits an array of jobs, one for each of ``places``. Raises SpecError if the cluster refuses."""
+        """Submits an array of jobs, one for each of ``places``. Raises Refused."""
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         folder = (job.folder / "jobs").resolve()
-        url, password = _without_password(job.url)
-        far = dataclasses.replace(job, url=url, folder=job.folder.resolve(), cache=job.cache.resolve())
-        work = Work(pickle.dumps(far))
+        bare, secrets = _without_secrets(job)
+        far = dataclasses.replace(bare, folder=job.folder.resolve(), cache=job.cache.resolve())
+        work = Work(pickle.dumps(far), tuple(secrets.keys() - {PASSWORD}))
         executor = submitit.AutoExecutor(folder=folder / "%j", cluster=self.launcher.cluster)
         try:
             executor.update_parameters(**self.launcher.parameters)
-            with _environment(password):
+            with _environment(secrets):
                 submitted = executor.submit_array([work] * len(places))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.strip()]
-            raise SpecError(f"the cluster takes no job: {said[-1] if said else error}") from error
+            raise Refused(f"the cluster takes no job: {said[-1] if said else error}") from error
         for place, one in zip(places, submitted, strict=True):
             yield SlurmJob(self, place, one)
 
@@ -178,12 +185,12 @@ class SlurmJob:
         return {"job": _name(self._jobs.launcher.cluster, self._job.job_id)}
 
     def ended(self) -> int | None:
-        """1 for a job that left no result, or an error, unless it was told to stop: it may have been
-        pending."""
+        """What a worker's exit code says, 1 for a job that left none; 0 for one that was told to stop: it may
+        have been pending."""
         if self._code is None and time.monotonic() - self._looked_at > LOOK_SECONDS:
             self._jobs.ask(ASK_SECONDS_STOPPING if self._told else ASK_SECONDS)
             if self._job.done():
-                self._code = 0 if self._told or self._left_well() else 1
+                self._code = 0 if self._told else self._left()
             self._looked_at = time.monotonic()
         return self._code
 
@@ -206,17 +213,23 @@ class SlurmJob:
         if self._code == 0:
             shutil.rmtree(self._job.paths.folder, ignore_errors=True)
 
-    def _left_well(self) -> bool:
-        return self._job.paths.result_pickle.exists() and self._job.exception() is None
+    def _left(self) -> int:
+        """What :class:`Work` returned in it."""
+        if not self._job.paths.result_pickle.exists() or self._job.exception() is not None:
+            return 1
+        return int(self._job.result())
 
 
 class Work:
-    """What submitit calls in a job. The study is pickled within, and unpickled when threads are set."""
+    """What submitit calls in a job. The study is pickled within, and unpickled when threads are set;
+    ``needs`` names the variables that have the rest of it."""
 
-    def __init__(self, job: bytes) -> None:
-        self._job = job
+    def __init__(self, job: bytes, needs: Sequence[str] = ()) -> None:
+        self._job, self._needs = job, needs
 
-    def __call__(self) -> None:
+    def __call__(self) -> int:
+        """A worker's exit code: submitit hands it to the parent, but an exception, traceback and all, to a
+        file that others read."""
         import submitit
 
         stopping = threading.Event()
@@ -224,35 +237,65 @@ class Work:
             signal.signal(number, lambda *_: stopping.set())
         here = submitit.JobEnvironment()
         os.environ.update({**ENVIRONMENT, JOB: _name(here.cluster, here.job_id)})
-        from retsweep.sweep.worker import work
+        missing = [name for name in self._needs if name not in os.environ]
+        if missing:
+            print(f"retsweep: the job's environment has no {missing[0]}: {HANDED_ON}", file=sys.stderr)
+            return 1
+        from retsweep.sweep.worker import worked
 
-        work(pickle.loads(self._job), stopping)
+        job = _with_secrets(pickle.loads(self._job), {name: os.environ[name] for name in self._needs})
+        out, errors = Hiding(sys.stdout, job.urls), Hiding(sys.stderr, job.urls)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+            try:
+                return worked(job, stopping)
+            except Exception:
+                traceback.print_exc()
+                return 1
+            finally:
+                with contextlib.suppress(OSError):  # a log on a full disk
+                    out.flush()
+                    errors.flush()
 
 
 def _name(cluster: str, job_id: str) -> str:
     return f"{cluster} {job_id}"
 
 
-def _without_password(url: str) -> tuple[str, str | None]:
-    """A storage's URL less its password, and the password."""
+def _without_secrets(job: Any) -> tuple[Any, dict[str, str]]:
+    """``job`` as a file may have it, and the variables for the rest."""
     import sqlalchemy
 
-    full = sqlalchemy.make_url(url)
-    kept = {key: value for key, value in full.query.items() if key != "password"}
+    full = sqlalchemy.make_url(job.url)
+    asked = {PASSWORD: full.query.get("password"), SSL_PASSWORD: full.query.get("sslpassword")}
+    if full.password is not None:
+        asked[PASSWORD] = full.password
+    kept = {key: value for key, value in full.query.items() if key not in ("password", "sslpassword")}
     rest = sqlalchemy.URL.create(
         full.drivername, full.username, None, full.host, full.port, full.database, kept
     )
-    asked = full.password if full.password is not None else full.query.get("password")
-    return rest.render_as_string(hide_password=False), None if asked is None else str(asked)
+    bare = dataclasses.replace(job, url=rest.render_as_string(hide_password=False))
+    if job.checkpoints is not None and hidden(job.checkpoints) != job.checkpoints:
+        asked[CHECKPOINTS] = job.checkpoints
+        bare = dataclasses.replace(bare, checkpoints=hidden(job.checkpoints))
+    return bare, {name: str(value) for name, value in asked.items() if value is not None}
+
+
+def _with_secrets(job: Any, secrets: Mapping[str, str]) -> Any:
+    """What :func:`_without_secrets` was given, less the password, which libpq finds itself."""
+    import sqlalchemy
+
+    if SSL_PASSWORD in secrets:
+        url = sqlalchemy.make_url(job.url).update_query_dict({"sslpassword": secrets[SSL_PASSWORD]})
+        job = dataclasses.replace(job, url=url.render_as_string(hide_password=False))
+    return dataclasses.replace(job, checkpoints=secrets.get(CHECKPOINTS, job.checkpoints))
 
 
 @contextlib.contextmanager
-def _environment(password: str | None) -> Iterator[None]:
+def _environment(secrets: Mapping[str, str]) -> Iterator[None]:
     """What jobs take over from the process that submits them: what every worker has, where Python finds
-    what this one found, and the storage's password."""
+    what this one found, and ``secrets``."""
     from submitit.core.utils import environment_variables
 
-    secret = {} if password is None else {"PGPASSWORD": password}
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    with environment_variables(**ENVIRONMENT, **secret, PYTHONPATH=path):
+    with environment_variables(**ENVIRONMENT, **secrets, PYTHONPATH=path):
         yield

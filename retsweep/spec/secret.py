@@ -1,9 +1,10 @@
 """Passwords and keys, taken out of whatever is printed or written.
 
 What counts as one: a password in a URL, with the user's name (``postgresql+psycopg://...@host/db``); the
-value of ``password=``, ``api_key=`` and their like; and the values themselves, wherever they stand, of
-environment variables that are called so (``WANDB_API_KEY``, ``HF_TOKEN``, ``PGPASSWORD``), and of passwords
-in URLs that the environment holds (``RETSWEEP_STORAGE``).
+value of ``password=``, ``api_key=`` and their like, and in a URL's query of ``key=``, ``token=``, ``sig=``
+too; and the values themselves, wherever they stand, of environment variables that are called so
+(``WANDB_API_KEY``, ``HF_TOKEN``, ``PGPASSWORD``), and of passwords in URLs that the environment holds
+(``RETSWEEP_STORAGE``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ _ASSIGNED = re.compile(
     r"['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\"&;,)}\]]+)",
     re.IGNORECASE,
 )
+_IN_QUERY = re.compile(
+    r"(?P<name>[?&](?:[\w-]*[_-])?(?:key|token|sig|signature|credential)=)(?P<value>[^\s'\"&#;]+)",
+    re.IGNORECASE,
+)
 #: A storage that is no URL may hold its password anywhere.
 _STORAGE = re.compile(r"(?P<name>\bstorage=['\"]?)(?![^\s'\"]*:/)(?P<value>[^\s'\"]*@)")
 
@@ -40,6 +45,7 @@ def hidden(text: str, urls: Iterable[str] = ()) -> str:
         text = text.replace(value, INSTEAD)
     text = _IN_URL.sub(rf"\g<scheme>{INSTEAD}@", text)
     text = _STORAGE.sub(rf"\g<name>{INSTEAD}@", text)
+    text = _IN_QUERY.sub(rf"\g<name>{INSTEAD}", text)
     return _ASSIGNED.sub(rf"\g<name>{INSTEAD}", text)
 
 
@@ -59,7 +65,7 @@ def _known(urls: Iterable[str]) -> list[str]:
 def _passwords(url: str) -> set[str]:
     """What a URL holds of them, as it is spelt there and as it is meant."""
     accounts = [match["account"].partition(":")[2] for match in _IN_URL.finditer(url)]
-    given = [match["value"] for match in _ASSIGNED.finditer(url)]
+    given = [match["value"] for form in (_ASSIGNED, _IN_QUERY) for match in form.finditer(url)]
     return {spelling for value in (*accounts, *given) if value for spelling in (value, unquote(value))}
 
 

@@ -28,7 +28,7 @@ from retsweep.sweep.spent import Spent, spent_by
 from retsweep.sweep.storage import answering
 from retsweep.sweep.study import Entry, Study
 from retsweep.sweep.worker import EXIT_DISK_FULL
-from retsweep.sweep.workers import Crew, Member
+from retsweep.sweep.workers import REFUSED_SECONDS, REFUSED_TRIES, Crew, Member, Refused
 from retsweep.train.atomic import is_full
 
 LOOK_SECONDS = 0.5
@@ -81,6 +81,7 @@ class Engine:
         self._known: set[str] = set()
         self._own: list[Mapping[str, str | int]] = []
         self._deaths = 0
+        self._refused, self._vain, self._ask_at = False, 0, float("-inf")
         self._since = began if since is None else since
         self._patience = Patience(job.url, job.heartbeat, self._screen.note, self._while_away)
 
@@ -190,9 +191,27 @@ class Engine:
         taken = {worker.place for worker in self._workers}
         free = [place for place in range(self._places.count) if place not in taken]
         missing = min(self._places.count, busy + waiting) - len(self._workers)
-        for worker in self._places.start(self._job, free[:missing]) if missing > 0 else ():
-            self._workers.append(worker)
-            self._own.append(worker.identity)
+        if missing > 0 and time.monotonic() >= self._ask_at:
+            self._start(free[:missing])
+
+    def _start(self, places: list[int]) -> None:
+        """A worker for each of ``places``. Where the launcher refuses, for now perhaps, the sweep goes on
+        with those that it has. Raises Refused if it has had none, or none for too long."""
+        try:
+            for worker in self._places.start(self._job, places):
+                self._workers.append(worker)
+                self._own.append(worker.identity)
+        except Refused as error:
+            self._vain = 0 if self._workers else self._vain + 1
+            if not self._own:
+                raise
+            if self._vain >= REFUSED_TRIES:
+                raise Refused(f"{error}; given up after {self._vain} tries with no worker left") from error
+            if not self._refused:
+                self._screen.note(f"{error}; asked again every {REFUSED_SECONDS:g} s")
+            self._refused, self._ask_at = True, time.monotonic() + REFUSED_SECONDS
+        else:
+            self._refused, self._vain = False, 0
 
     def _reap(self) -> tuple[list[Member], bool]:
         """Workers that died since the last call, and whether any ended at all."""

@@ -93,6 +93,11 @@ class Job:
         return self.feed.build(self, entry)
 
     @property
+    def urls(self) -> tuple[str, ...]:
+        """Those that may hold a password."""
+        return (self.url,) if self.checkpoints is None else (self.url, self.checkpoints)
+
+    @property
     def labels(self) -> dict[str, str]:
         return {spec_hash: planned.run.label for spec_hash, planned in self.runs.items()}
 

@@ -23,7 +23,7 @@ from retsweep.sweep.study import ClaimLost, Entry, Study
 from retsweep.sweep.tracked import Whole, agent_columns, live
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import Tracker
-from retsweep.train import store
+from retsweep.train import checkpoint, store
 from retsweep.train.atomic import is_full
 from retsweep.train.distributed import ALONE, Group
 
@@ -132,6 +132,7 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
             heart.rest()
             if prefix.over:
                 study.pause(entry, prefix.perplexity())
+                checkpoint.remove_old_pair(folder)  # many wait so, most for ever: one good pair is enough
             else:
                 study.release(entry.trial)
             return

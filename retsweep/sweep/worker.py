@@ -42,15 +42,15 @@ def main() -> None:
     sys.path[:] = path
     found = pickle.loads(job)
     # The log is read by others, and what raises, warns or prints knows nothing of secrets.
-    sys.stdout, sys.stderr = Hiding(sys.stdout, [found.url]), Hiding(sys.stderr, [found.url])
-    code = _worked(found, stopping)
+    sys.stdout, sys.stderr = Hiding(sys.stdout, found.urls), Hiding(sys.stderr, found.urls)
+    code = worked(found, stopping)
     with contextlib.suppress(OSError):  # a log on a full disk
         sys.stdout.flush()
     if code:  # as it is: what Python's own end cannot write to a log on a full disk would make it another
         os._exit(code)
 
 
-def _worked(job: Any, stopping: threading.Event) -> int:
+def worked(job: Any, stopping: threading.Event) -> int:
     """:func:`work` as an exit code, and a line in the log where it is not 0."""
     from retsweep.sweep.patience import StorageLost, say_on_stderr
     from retsweep.sweep.trial import DiskFull

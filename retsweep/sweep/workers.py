@@ -25,6 +25,16 @@ ENVIRONMENT = {
 }
 
 
+#: Where a launcher starts no further worker (a limit of the queue): seconds until it is asked again, and how
+#: often in a row that is done with no worker left.
+REFUSED_SECONDS, REFUSED_TRIES = 30.0, 20
+
+
+class Refused(SpecError):
+    """No worker is started, or not now: its text says why, in one line. The first time a mistake, as any
+    SpecError; later nobody's, perhaps."""
+
+
 class Member(Protocol):
     """A worker as its parent sees it, wherever it runs; ``place`` is its number among them, ``log`` where
     it says what goes wrong."""
@@ -62,7 +72,7 @@ class Crew(Protocol):
         """Raises SpecError if workers would not reach the storage at ``url``."""
 
     def start(self, job: Any, places: Sequence[int]) -> Iterable[Member]:
-        """A worker for each of ``places``, as they are started."""
+        """A worker for each of ``places``, as they are started. Raises Refused."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from retsweep.train.atomic import write_atomically
 #: Raised when the meaning of what is stored changes: an older file is then no longer resumed.
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"
-#: What the pair before is called; removed when the run has its row.
+#: What the pair before is called; removed when the run has its row, or is paused.
 OLD = {LAST: "last.old.pt", BEST: "best.old.pt"}
 
 

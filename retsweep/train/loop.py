@@ -292,6 +292,7 @@ class _Run:
             self.best = None
         content = {
             "run": self.own,
+            "of": self.folder.name,  # a trial's is its spec_hash: that of a copy elsewhere says whose it is
             "step": step,
             "state": self.state.as_dict(),
             "weights": weights,

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
 import stat
+import sys
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from retsweep.__main__ import main
-from retsweep.launch.slurm import Slurm, Work
+from retsweep.launch.slurm import STOP_SIGNALS, Slurm, Work
 from retsweep.spec import Settings, SpecError
 from retsweep.sweep.plan import Job, plan
 from retsweep.sweep.reconcile import open_and_reconcile
 from retsweep.sweep.storage import storage_url
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import wanted
+from retsweep.sweep.worker import EXIT_DISK_FULL
 from retsweep.tracking import NoTracker
 from tests.sweep.test_engine import LONG, TOY, events, meanwhile, prepare, rows, saved, until
 from tests.sweep.toy import LOG, hurry
@@ -154,6 +159,78 @@ def test_a_cluster_that_takes_no_job_is_one_line(cluster: Path) -> None:
         list(jobs.start(job, [0]))
 
 
+SECRETS = (
+    f"{SERVER}?sslmode=verify-full&sslpassword=hush-hush",
+    "s3://someone:canary@bucket/retsweep?token=canary-too",
+)
+
+
+def job_with_secrets(folder: Path) -> Job:
+    url, checkpoints = SECRETS
+    planned = plan(wanted([*TOY, "+task.steps=1"]))
+    return Job(planned, url, "s", folder, folder / "cache", "cpu", NoTracker(), checkpoints=checkpoints)
+
+
+def test_no_file_of_a_job_has_a_secret_and_the_job_has_all(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = 'env | grep -e RETSWEEP_ -e PGPASSWORD >> "$0.env"'
+    (cluster / "bin/sbatch").write_text(f"#!/bin/sh\n{said}\necho Submitted batch job 7\n")
+    jobs = Slurm().places(Settings(tracker=None, workers=1))
+    (one,) = jobs.start(job_with_secrets(cluster / "runs" / "s"), [0])
+    kept = [path.read_bytes() for path in (cluster / "runs").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(word in content for content in kept for word in (b"secret@", b"hush", b"canary"))
+    heard = dict(line.split("=", 1) for line in (cluster / "bin/sbatch.env").read_text().splitlines())
+    assert heard["PGPASSWORD"] == "secret"
+
+    worked: list[Job] = []
+    monkeypatch.setattr("retsweep.sweep.worker.worked", lambda job, _: worked.append(job) or 0)
+    work = pickle.loads(one._job.paths.submitted_pickle.read_bytes()).function
+    with a_job(heard):
+        assert work() == 0
+    (job,) = worked
+    assert job.url == SECRETS[0].replace(":secret@", "@")
+    assert job.checkpoints == SECRETS[1]
+
+
+@contextlib.contextmanager
+def a_job(variables: Mapping[str, str]) -> Iterator[None]:
+    """What submitit makes of a process, in this one."""
+    names = {"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7"}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    with mock.patch.dict(os.environ, {**names, **variables}):
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_job_that_its_secrets_do_not_reach_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with a_job({}):
+        assert Work(b"", ("RETSWEEP_CHECKPOINTS",))() == 1
+    said = capsys.readouterr().err
+    assert said.startswith("retsweep: the job's environment has no RETSWEEP_CHECKPOINTS: sbatch has to")
+
+
+def test_what_a_job_raises_is_in_its_log_without_secrets(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exception that left it would be pickled by submitit, traceback and all."""
+
+    def worked(job: Job, stopping: threading.Event) -> int:
+        raise ValueError(f"{job.checkpoints} refused canary and canary-too")
+
+    monkeypatch.setattr("retsweep.sweep.worker.worked", worked)
+    with a_job({}):
+        assert Work(pickle.dumps(job_with_secrets(here)))() == 1
+    said = capsys.readouterr().err
+    assert "ValueError: s3://...@bucket/retsweep?token=... refused ... and ..." in said
+    assert "canary" not in said
+
+
 def ledger() -> Study:
     return Study(storage_url(None, Path("runs/s")), "s")
 
@@ -179,11 +256,23 @@ def test_jobs_carry_out_a_sweep(here: Path) -> None:
     assert list(Path("runs/s/jobs").glob("*/*")) == [], "jobs that left well leave no files"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("here")
+def test_a_job_without_space_ends_the_sweep_as_a_worker_does(capsys: pytest.CaptureFixture[str]) -> None:
+    local = ("launcher=slurm", "launcher.cluster=local", "workers=1", "retries=0")
+    assert main([*TOY, "+task.full_at=0", *local]) == 1
+    shown = capsys.readouterr().out
+    assert "runs/s: no space left on the disk; workers save what they can" in shown
+    assert "no space left in runs/s: 1 of 1 runs are left; the same command goes on" in shown
+    (entry,) = ledger().entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+
 def one_job(folder: Path, work: Work) -> None:
     """What submitit does in a job, less its files."""
     os.environ.update({"SUBMITIT_EXECUTOR": "local", "SUBMITIT_LOCAL_JOB_ID": "7", LOG: str(folder / "log")})
     os.chdir(folder)
-    work()
+    sys.exit(work())
 
 
 def test_a_job_that_is_preempted_puts_its_trial_back(here: Path) -> None:
@@ -203,6 +292,28 @@ def test_a_job_that_is_preempted_puts_its_trial_back(here: Path) -> None:
     (entry,) = study.entries()
     assert (entry.state, entry.attempt, entry.worker) == ("waiting", 0, None), "it was released, not lost"
     assert saved() > 0
+
+
+def test_a_job_without_space_tells_its_parent_so(here: Path) -> None:
+    planned = plan(wanted([*TOY, "+task.full_at=0"]))
+    url = storage_url(None, here / "runs" / "s")
+    job = Job(planned, url, "s", here / "runs" / "s", here / "cache", "cpu", NoTracker())
+    study = open_and_reconcile(url, "s", job.labels)
+    process = nursery().Process(target=one_job, args=(here, Work(pickle.dumps(job))))
+    process.start()
+    process.join(60)
+    assert process.exitcode == EXIT_DISK_FULL
+    (entry,) = study.entries()
+    assert (entry.state, entry.attempt) == ("waiting", 0)
+
+
+def test_what_a_job_returned_is_its_exit_code(cluster: Path) -> None:
+    jobs = Slurm().places(Settings(tracker=None, workers=2))
+    job = Job({}, SERVER, "s", cluster / "runs" / "s", cluster / "cache", "cpu", None)
+    full, well = jobs.start(job, [0, 1])
+    for one, code in ((full, EXIT_DISK_FULL), (well, 0)):
+        one._job.paths.result_pickle.write_bytes(pickle.dumps(("success", code)))
+    assert (full.ended(), well.ended()) == (EXIT_DISK_FULL, 0)
 
 
 def test_a_job_that_leaves_no_result_has_died_unless_it_was_told_to_stop(cluster: Path) -> None:

@@ -177,6 +177,8 @@ def test_what_is_a_secret_and_what_is_none(monkeypatch: pytest.MonkeyPatch) -> N
         ("postgresql://u:p@ss/wo:rd@h/d", "postgresql://...@h/d"),
         ("'sqlite://u:pw@h'", "'sqlite://...@h'"),
         ("x?user=u&password=abc&y=1", "x?user=u&password=...&y=1"),
+        ("x?sslpassword=abc", "x?sslpassword=..."),
+        ("s3://b/c?key=abc&secret=def&sv=1&sig=g%2Fh#x", "s3://b/c?key=...&secret=...&sv=1&sig=...#x"),
         ('{"api_key": "abc", "x": 1}', '{"api_key": "...", "x": 1}'),
     ):
         assert hidden(text) == left

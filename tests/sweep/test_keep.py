@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from retsweep.sweep import command, trial
 from retsweep.sweep.plan import Job, plan
 from retsweep.sweep.reconcile import open_and_reconcile
 from retsweep.sweep.study import Entry, Study
+from retsweep.sweep.trial import SPARES
 from retsweep.sweep.variants import wanted
 from retsweep.tasks.base import InterruptedRun, Workspace
 
@@ -36,6 +38,12 @@ class Saves:
     def __call__(self, run: Any, workspace: Workspace) -> dict[str, Any]:
         for name in (*WEIGHTS, "metrics.jsonl"):
             (workspace.folder / name).write_text("weights")
+        if self.ends == "paused":
+            for name in SPARES:
+                (workspace.folder / name).write_text("weights")
+            workspace.metrics({"step": 3, "valid_loss": 2.0})
+            workspace.progress(3, 9)
+            raise InterruptedRun("paused")
         if self.ends == "stopped":
             raise InterruptedRun("stopped")
         if self.ends == "raises":
@@ -60,7 +68,7 @@ class Done:
 
 @pytest.fixture
 def carry_out(tmp_path: Path) -> Callable[..., Done]:
-    def carry_out(*overrides: str) -> Done:
+    def carry_out(*overrides: str, until: int | None = None) -> Done:
         asked = wanted(
             [
                 *("scale=tiny", "tracker=none", "device=cpu", "study=s", f"runs={tmp_path}", "~task"),
@@ -71,7 +79,7 @@ def carry_out(tmp_path: Path) -> Callable[..., Done]:
         study = open_and_reconcile(job.url, job.study, job.labels)
         taken = study.claim(job.runs)
         assert taken is not None
-        trial.run_trial(job, study, taken, lambda: False)
+        trial.run_trial(job, study, dataclasses.replace(taken, until=until), lambda: False)
         return Done(job, study, taken)
 
     return carry_out
@@ -98,6 +106,13 @@ def test_a_run_that_may_go_on_keeps_its_weights(
     done = carry_out("keep=rows", f"+task.ends={ends}")
     assert done.study.standing(done.job.runs)[done.taken.hash].state == state
     assert set(WEIGHTS) < set(done.files)
+
+
+def test_a_paused_run_keeps_one_pair(carry_out: Callable[..., Done]) -> None:
+    paused = carry_out("+task.ends=paused", until=3)
+    (entry,) = paused.study.entries()
+    assert (entry.state, list(entry.rungs)) == ("waiting", [3])
+    assert {name for name in paused.files if name.endswith(".pt")} == set(WEIGHTS)
 
 
 def test_weights_go_only_once_the_storage_has_the_row(
