@@ -78,6 +78,11 @@ def judge(
         open=sum(entry.state in ("waiting", "running") for entry in entries),
         broken=sum(_broken_files(folder) for folder in folders),
     )
+    verdict.said += tuple(
+        f"trial {entry.trial} of {entry.hash} is {entry.state}"
+        for entry in entries
+        if entry.state in ("waiting", "running")
+    )
     for key, reference in unbroken.items():
         if key in resting:
             continue
@@ -106,8 +111,10 @@ def judge_proposals(proposals: Iterable[Proposal], entries: Iterable[Entry]) -> 
     told = Counter(one.hash for one in proposals if one.state == "told" and not one.known)
     finished = {entry.hash for entry in entries if entry.state == "complete"}
     answered = {one.hash for one in proposals if one.state == "told"}
+    left = [one for one in proposals if one.state == "open"]
     return Verdict(
-        open=sum(one.state == "open" for one in proposals),
+        open=len(left),
+        said=tuple(f"proposal {one.number} of {one.hash} is open" for one in left),
         lost=len(finished - answered),
         doubled=sum(count > 1 for count in told.values()),
     )

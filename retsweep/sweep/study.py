@@ -219,16 +219,19 @@ class Study:
             self.patience(lambda: self._study.add_trial(trial))
 
     def bury(self) -> None:
-        """Ends the trials of the dead (processes gone from this machine, silent ones elsewhere) and the
-        waiting ones of runs that are complete."""
+        """Ends the trials of the dead (processes gone from this machine, silent ones elsewhere), the
+        waiting ones of runs that are complete, and spares: those of runs that an older trial stands for."""
         import optuna
         from optuna.trial import TrialState
 
         entries = self.entries()
         complete = {entry.hash for entry in entries if entry.state == "complete"}
+        first = {entry.hash: entry.trial for entry in reversed(entries) if entry.state in STANDING}
         for entry in entries:
+            waits = entry.state in ("waiting", "paused")
+            spare = waits and (entry.hash in complete or first[entry.hash] != entry.trial)
             dead = entry.state == "running" and entry.worker is not None and is_dead(entry.worker)
-            if dead or (entry.state == "waiting" and entry.hash in complete):
+            if dead or spare:
                 with contextlib.suppress(ClaimLost):
                     self._end(entry.trial, TrialState.FAIL)
         if self._silence_counts():
@@ -280,7 +283,7 @@ def takeable(entries: Iterable[Entry]) -> list[Entry]:
     valid: dict[str, Entry] = {}
     complete = set()
     for entry in entries:
-        if entry.state in ("waiting", "paused", "running", "complete"):
+        if entry.state in STANDING:
             valid.setdefault(entry.hash, entry)
         if entry.state == "complete":
             complete.add(entry.hash)
@@ -288,6 +291,7 @@ def takeable(entries: Iterable[Entry]) -> list[Entry]:
 
 
 #: Of several trials of one run, which says how it stands.
+STANDING = ("waiting", "paused", "running", "complete")
 LIVE = 1
 _RANK: dict[State, int] = {
     **{"lost": 0, "failed": 0},

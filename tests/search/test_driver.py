@@ -305,6 +305,8 @@ def test_of_a_run_that_was_enqueued_twice_the_older_trial_counts(here: Path) -> 
     study.pause(older, 12.0)
     assert study.standing({"hash"})["hash"].trial == older.trial
     assert study.claim({"hash"}) is None, "the spare of a paused run is not taken"
+    study.bury()
+    assert [one.state for one in study.entries() if one.hash == "hash"] == ["paused", "lost"]
 
 
 def test_what_workers_get_of_a_search_has_no_settings_in_it(
