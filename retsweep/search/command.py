@@ -20,6 +20,7 @@ from retsweep.search.settings import Halving, Search
 from retsweep.search.space import HYBRID, PATTERN, Architectures, Builder, check
 from retsweep.spec import RunSpec, SpecError
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
+from retsweep.spec.secret import hidden
 from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
 from retsweep.sweep.patience import StorageLost
@@ -253,6 +254,13 @@ def _base(arguments: Sequence[str]) -> tuple[str, ...]:
         section = key.partition(".")[0]
         if key in ("layout", "layout.pattern"):
             raise SpecError(f"{override}: a search chooses the layout; accepted: search.space.letters=[A,R]")
+        if section in (*RUN_SECTIONS, BUDGET, SECTION) and hidden(override) != override:
+            # Whoever takes the run composes it from there: without the secret it would be another run.
+            raise SpecError(
+                f"{key} carries a secret, and a search writes what its runs are made of into the storage; "
+                "accepted: the secret in an environment variable that its library reads (as HF_TOKEN), that "
+                "of a storage in RETSWEEP_STORAGE"
+            )
         if section in RUN_SECTIONS or (section == BUDGET and not _is_limit(key)):
             kept.append(override)
     return tuple(kept)

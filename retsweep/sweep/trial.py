@@ -20,7 +20,7 @@ from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.prefix import Prefix
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.study import ClaimLost, Entry, Study
-from retsweep.sweep.tracked import Whole, agent_columns, live
+from retsweep.sweep.tracked import Whole, agent_columns, config_of, live
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import Tracker
 from retsweep.train import store
@@ -123,7 +123,7 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
     folder = job.trial_folder(entry.hash)
     prefix = Prefix(entry.until, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
+    write_whole(folder / "config.yaml", as_yaml(config_of(planned, job.url)))
     with Heart(study, entry.trial) as heart, _tracker(job, planned, entry.hash) as tracker:
         try:
             row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix, group)
@@ -237,7 +237,7 @@ def _checked(job: Job, planned: Planned) -> dict[str, Any]:
 @contextlib.contextmanager
 def _tracker(job: Job, planned: Planned, spec_hash: str) -> Iterator[Tracker]:
     folder = job.trial_folder(spec_hash)
-    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder)), folder)
+    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder, job.url)), folder)
     try:
         yield tracker
     finally:

@@ -118,14 +118,20 @@ def test_a_budget_that_cannot_be_is_said_in_a_line(section: dict[str, Any], said
         (["layout=type_a"], "a search chooses the layout"),
         (["task=count"], "no valid_ppl to search by"),
         (["protocol=published", "protocol.epochs=null"], "a mask that leaks"),
+        (["+corpus.api_key=canary"], r"^corpus\.api_key carries a secret, .* accepted: .* HF_TOKEN"),
+        (["corpus=text", "corpus.path='https://me:canary@host/x'"], r"^corpus\.path carries a secret"),
+        (["corpus=text", "corpus.path=/of/the/environment"], r"^corpus\.path carries a secret"),
+        (["+search.space.more={layer.msr.password:[canary]}"], r"^search\.space\.more carries a secret"),
     ],
 )
 def test_what_cannot_be_searched_is_said_with_nothing_written(
     overrides: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match=said):
+    monkeypatch.setenv("MY_TOKEN", "of/the/environment")
+    with pytest.raises(SpecError, match=said) as refused:
         config([*BASE, *overrides])
+    assert "canary" not in str(refused.value)
     assert not list(tmp_path.iterdir())
 
 
