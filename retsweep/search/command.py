@@ -28,6 +28,7 @@ from retsweep.sweep.plan import Job
 from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import Wanted
+from retsweep.tracking import agent_run
 
 SECTION, BUDGET = "search", "budget"
 EVERY = "protocol.evaluation.every"
@@ -100,6 +101,11 @@ class Asked:
     @staticmethod
     def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
         """Raises SpecError, with nothing written yet."""
+        if agent_run() is not None:
+            raise SpecError(
+                "`wandb agent` asks for one run at a time, and this command is a whole search; accepted: the "
+                "search without an agent, on as many machines as share its storage"
+            )
         search = construct(Search, tree[SECTION], SECTION)
         limits = budgets(tree[BUDGET])
         check_objectives(search.objectives)

@@ -138,3 +138,15 @@ def test_what_cannot_be_searched_is_said_with_nothing_written(
 def test_a_budget_without_a_search_is_refused() -> None:
     with pytest.raises(SpecError, match=r"budget\.params is a limit of a search"):
         config(["scale=tiny", "+budget.params=5"])
+
+
+def test_under_an_agent_of_wandb_one_run_is_accepted_and_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tracks: each of the agent's commands would be a search."""
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "agent-7")
+    for tracker in ("none", "wandb"):
+        with pytest.raises(SpecError, match=r"^`wandb agent` asks for one run at a time, .* a whole search"):
+            config([*BASE, f"tracker={tracker}"])
+        assert "pattern: RRRA" in config(
+            ["scale=tiny", "layout=pattern", "layout.pattern=RRRA", f"tracker={tracker}"]
+        )
