@@ -9,6 +9,9 @@ from typing import Any
 from analysis.aggregate import DESCRIPTION, PROVENANCE, Line, is_measured
 from analysis.plan import Plan
 
+#: The layout, and the column, of networks that are spelt layer by layer: between several of them a ratio
+#: says too little, and a search is after the spelling.
+PATTERN = "pattern"
 LAYOUT_RANK = {"type_a": 1, "type_b": 2, "type_c": 3}
 
 #: A label names these whenever they differ between lines ...
@@ -20,7 +23,7 @@ TRAINING = [
     *("final_norm", "model_start", "branches", "match"),
 ]
 #: ... and these only where all that does not tell two lines apart.
-TOLD_APART = ["mixer", "hybrid_form", "mask", "start", "position", "placement", "pattern"]
+TOLD_APART = ["mixer", "hybrid_form", "mask", "start", "position", "placement", PATTERN]
 SHORT = {
     "beta2": "β2",
     "weight_decay_of": "decay of",
@@ -50,11 +53,14 @@ def labels(lines: Sequence[Line], plan: Plan | None = None) -> list[str]:
     what tells namesakes apart."""
     ranked = [line for line in lines if not line.get("reference")]
     varied = [column for column in VARIED if _varies(ranked, column)]
+    searched = _varies([line for line in ranked if line.get("layout") == PATTERN], PATTERN)
     said = words(plan)
     found = []
     for line in lines:
         called = said.get(str(line.get("variant_hash")))
-        found.append(_bracketed(line, called) if called else named(line, [*varied, *_training(line, lines)]))
+        own = [PATTERN] * (searched and line.get("layout") == PATTERN and "Pattern " in _architecture(line))
+        columns = [*own, *varied, *_training(line, lines)]
+        found.append(_bracketed(line, called) if called else named(line, columns))
     for column in (*(VARIED if said else ()), *TOLD_APART, *_other_columns(lines)):
         namesakes = _namesakes(found)
         for same in namesakes:
@@ -122,10 +128,14 @@ def named(line: Line, columns: Sequence[str], label: str | None = None) -> str:
 
 
 def _bracketed(line: Line, details: str, label: str | None = None) -> str:
-    label = label if label is not None else str(line.get("architecture", "?"))
+    label = label if label is not None else _architecture(line)
     if not details:
         return label
     return f"{label[:-1]}, {details})" if label.endswith(")") else f"{label} ({details})"
+
+
+def _architecture(line: Line) -> str:
+    return str(line.get("architecture", "?"))
 
 
 def _named(column: str, value: Any) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from pathlib import Path
+from typing import Any
 
+import hydra
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 from hypothesis import settings
 
 from retsweep.data.prepare import TokenisedCorpus, prepare
@@ -17,6 +22,27 @@ os.environ["RETSWEEP_ALLOW"] = "tests"
 # Alike on a machine that is slow and on one that is not: no deadline, and the same examples each time.
 settings.register_profile("retsweep", deadline=None, derandomize=True)
 settings.load_profile("retsweep")
+
+
+def _compose_once() -> None:
+    """Hydra composes the same overrides once a process, a fifth of a second each; everybody gets a copy.
+    Folders of tests' own (hydra.searchpath) are read anew each time."""
+    compose = hydra.compose
+
+    @functools.lru_cache(maxsize=512)
+    def composed(where: str, name: str, overrides: tuple[str, ...]) -> Any:
+        return compose(name, list(overrides))
+
+    def copied(name: str, overrides: list[str]) -> Any:
+        if any("searchpath" in word for word in overrides):
+            return compose(name, overrides)
+        where = str(GlobalHydra.instance().config_loader().get_search_path())
+        return copy.deepcopy(composed(where, name, tuple(overrides)))
+
+    hydra.compose = copied
+
+
+_compose_once()
 
 
 @pytest.fixture(scope="session")

@@ -21,11 +21,12 @@ CAUSAL = "valid_ppl_causal_eval"
 @dataclass(frozen=True)
 class Plain:
     """One study under one protocol: ``lines`` are its unchanged models, by architecture, those that
-    stand there once."""
+    stand there once; ``namesakes`` the labels of the others."""
 
     study: Study
     protocol: str
     lines: Mapping[str, Line]
+    namesakes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[Row]:
@@ -56,31 +57,39 @@ class Plain:
 
 def plain(studies: Sequence[Study], protocol: str) -> list[Plain]:
     """Every trained study that has unchanged models under ``protocol``."""
-    found = [Plain(study, protocol, _unchanged(study, protocol)) for study in studies if study.trained]
+    found = [_plain(study, protocol) for study in studies if study.trained]
     return [each for each in found if each.lines]
 
 
-def _unchanged(study: Study, protocol: str) -> dict[str, Line]:
+def _plain(study: Study, protocol: str) -> Plain:
+    """An architecture that is left more than once (sizes, rates, patterns) stands for nothing."""
+    lines = _unchanged(study, protocol)
+    names = [str(line.get("architecture")) for line in lines]
+    once = {name: line for name, line in zip(names, lines, strict=True) if names.count(name) == 1}
+    others = tuple(
+        str(line["label"]) for name, line in zip(names, lines, strict=True) if names.count(name) > 1
+    )
+    return Plain(study, protocol, once, others)
+
+
+def _unchanged(study: Study, protocol: str) -> list[Line]:
     """Its lines under ``protocol``; of a ladder, those that stand there as they are; none of a sweep
-    that moves attention. An architecture that is left more than once (sizes, rates) stands for
-    nothing and is left out."""
+    that moves attention."""
     members = study.source.plan.members if study.source.plan else ()
     if any("placement" in member.said for member in members):
-        return {}
+        return []
     steps = {member.variant_hash for member in members if "step" in member.said}
     bases = {
         member.variant_hash
         for member in members
         if member.said.get("step") == BASE and member.said.get("ladder", protocol) == protocol
     }
-    lines = [
+    return [
         line
         for line in study.lines
         if line.get("protocol") == protocol
         and (line["variant_hash"] in bases or line["variant_hash"] not in steps)
     ]
-    names = [str(line.get("architecture")) for line in lines]
-    return {name: line for name, line in zip(names, lines, strict=True) if names.count(name) == 1}
 
 
 def perplexity(line: Line) -> str:

@@ -22,6 +22,7 @@ from retsweep.search.spread import drawn
 from retsweep.search.standing import Plan
 from retsweep.spec import RunSpec, SpecError
 from retsweep.spec.load import RUN_SECTIONS, construct, resolve
+from retsweep.spec.secret import hidden
 from retsweep.sweep import command
 from retsweep.sweep.blocks import key_of
 from retsweep.sweep.patience import Patience, StorageLost
@@ -31,6 +32,7 @@ from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import Wanted
 from retsweep.sweep.workers import places
+from retsweep.tracking import agent_run
 
 SECTION, BUDGET = "search", "budget"
 EVERY = "protocol.evaluation.every"
@@ -103,6 +105,11 @@ class Asked:
     @staticmethod
     def of(tree: Mapping[str, Any], wanted: Wanted, arguments: Sequence[str]) -> Asked:
         """Raises SpecError, with nothing written yet."""
+        if agent_run() is not None:
+            raise SpecError(
+                "`wandb agent` asks for one run at a time, and this command is a whole search; accepted: the "
+                "search without an agent, on as many machines as share its storage"
+            )
         search = construct(Search, tree[SECTION], SECTION)
         limits = budgets(tree[BUDGET])
         check_objectives(search.objectives)
@@ -266,6 +273,13 @@ def _base(arguments: Sequence[str]) -> tuple[str, ...]:
         section = key.partition(".")[0]
         if key in ("layout", "layout.pattern"):
             raise SpecError(f"{override}: a search chooses the layout; accepted: search.space.letters=[A,R]")
+        if section in (*RUN_SECTIONS, BUDGET, SECTION) and hidden(override) != override:
+            # Whoever takes the run composes it from there: without the secret it would be another run.
+            raise SpecError(
+                f"{key} carries a secret, and a search writes what its runs are made of into the storage; "
+                "accepted: the secret in an environment variable that its library reads (as HF_TOKEN), that "
+                "of a storage in RETSWEEP_STORAGE"
+            )
         if section in RUN_SECTIONS or (section == BUDGET and not _is_limit(key)):
             kept.append(override)
     return tuple(kept)

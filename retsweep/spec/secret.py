@@ -1,10 +1,10 @@
 """Passwords and keys, taken out of whatever is printed or written.
 
 What counts as one: a password in a URL, with the user's name (``postgresql+psycopg://...@host/db``); the
-value of ``password=``, ``api_key=`` and their like, and in a URL's query of ``key=``, ``token=``, ``sig=``
-too; and the values themselves, wherever they stand, of environment variables that are called so
-(``WANDB_API_KEY``, ``HF_TOKEN``, ``PGPASSWORD``), and of passwords in URLs that the environment holds
-(``RETSWEEP_STORAGE``).
+value of ``password=``, ``api_key=``, ``hf_token=`` and their like, and in a URL's query of ``key=``,
+``token=``, ``sig=`` too; and the values themselves, wherever they stand, of environment variables that are
+called so (``WANDB_API_KEY``, ``HF_TOKEN``, ``PGPASSWORD``), and of passwords in URLs that the environment
+holds (``RETSWEEP_STORAGE``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterable
-from typing import TextIO
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
 from urllib.parse import unquote
 
 INSTEAD = "..."
@@ -26,9 +26,14 @@ _NAMED = re.compile(
 )
 #: Up to the last @ before a space, a quote or an end: passwords may hold @ and / themselves.
 _IN_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/+)(?!/|USER:PASSWORD@)(?P<account>[^\s'\"<>]*)@")
+_CALLED_SO = (
+    "(?:password|passwd|passphrase|secret|(?:api|access)[_-]?key|(?:auth|access|api|bearer|hf)[_-]?token)"
+)
+_KEY = re.compile(_CALLED_SO, re.IGNORECASE)
+#: That there is none (null), or that there is one (true), is no secret.
 _ASSIGNED = re.compile(
-    r"(?P<name>\b[\w-]*(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token)[\w-]*"
-    r"['\"]?\s*[=:]\s*['\"]?)(?P<value>[^\s'\"&;,)}\]]+)",
+    rf"(?P<name>\b[\w-]*{_CALLED_SO}[\w-]*['\"]?\s*[=:]\s*['\"]?)"
+    r"(?!(?:null|none|true|false)(?![^\s'\"&;,)}\]]))(?P<value>[^\s'\"&;,)}\]]+)",
     re.IGNORECASE,
 )
 _IN_QUERY = re.compile(
@@ -47,6 +52,24 @@ def hidden(text: str, urls: Iterable[str] = ()) -> str:
     text = _STORAGE.sub(rf"\g<name>{INSTEAD}@", text)
     text = _IN_QUERY.sub(rf"\g<name>{INSTEAD}", text)
     return _ASSIGNED.sub(rf"\g<name>{INSTEAD}", text)
+
+
+def hidden_in(data: Any, urls: Iterable[str] = (), *, secret: bool = False) -> Any:
+    """Plain ``data``, at any depth, as :func:`hidden` leaves text: what stands under a key that is called
+    like a secret is one whatever it looks like, words and lists too. (Text would not say where a value
+    ends, nor be YAML afterwards.) ``secret``: all of it is."""
+    urls = tuple(urls)
+    if isinstance(data, Mapping):
+        return {
+            key: hidden_in(value, urls, secret=secret or bool(_KEY.search(str(key))))
+            for key, value in data.items()
+        }
+    if isinstance(data, (list, tuple)):
+        return [hidden_in(item, urls, secret=secret) for item in data]
+    if data is None or isinstance(data, bool) or data == "":
+        return data
+    said = INSTEAD if secret else hidden(str(data), urls)
+    return data if said == str(data) else said
 
 
 def _known(urls: Iterable[str]) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from retsweep.spec.configs import plain_file
+from retsweep.spec.secret import hidden_in
 from retsweep.sweep.dashboard import grouping, grouping_of
 from retsweep.sweep.plan import Planned
 from retsweep.sweep.study import Entry
@@ -18,13 +19,18 @@ METRICS, CONFIG = "metrics.jsonl", "config.yaml"
 AGENT_COLUMN = "wandb_run"
 
 
-def live(planned: Planned, spec_hash: str, study: str, folder: Path) -> TrackedRun:
-    """The run of a trial that begins, or goes on, in ``folder``."""
+def config_of(planned: Planned, urls: Sequence[str]) -> dict[str, Any]:
+    """The run's config without secrets, those in ``urls`` (of the job) among them: what config.yaml and W&B
+    are told."""
+    return dict(hidden_in(planned.run.config, urls))
+
+
+def live(planned: Planned, spec_hash: str, study: str, folder: Path, urls: Sequence[str]) -> TrackedRun:
+    """The run of a trial that begins, or goes on, in ``folder``; ``urls`` are the job's."""
     grouped = grouping(planned.spec)
     name = f"{planned.run.label} ({spec_hash[:6]})"
-    return TrackedRun(
-        spec_hash, name, study, folder, {**planned.run.config, **grouped}, job_type=grouped["family"]
-    )
+    config = {**config_of(planned, urls), **grouped}
+    return TrackedRun(spec_hash, name, study, folder, config, job_type=grouped["family"])
 
 
 def finished(entry: Entry, study: str, folder: Path) -> TrackedRun:
@@ -33,7 +39,7 @@ def finished(entry: Entry, study: str, folder: Path) -> TrackedRun:
     assert entry.row is not None
     path = folder / CONFIG
     grouped = grouping_of(entry.row)
-    config = {**(plain_file(path) if path.is_file() else {}), **grouped}
+    config = {**(hidden_in(plain_file(path)) if path.is_file() else {}), **grouped}
     name = f"{entry.label} ({entry.hash[:6]})"
     run_id = str(entry.row.get(AGENT_COLUMN, entry.hash))
     return TrackedRun(run_id, name, study, folder, config, job_type=grouped["family"], live=False)

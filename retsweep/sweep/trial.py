@@ -20,7 +20,7 @@ from retsweep.sweep.plan import Job, Planned
 from retsweep.sweep.prefix import Prefix
 from retsweep.sweep.rows import costs, describe
 from retsweep.sweep.study import ClaimLost, Entry, Study
-from retsweep.sweep.tracked import Whole, agent_columns, live
+from retsweep.sweep.tracked import Whole, agent_columns, config_of, live
 from retsweep.tasks.base import InterruptedRun, Workspace
 from retsweep.tracking import Tracker
 from retsweep.train import checkpoint, store
@@ -119,12 +119,12 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
             planned = job.planned(entry)
         except SpecError as error:  # other code, a corpus that is not here: no row without a spec
             heart.rest()
-            study.fail(entry.trial, {}, hidden(one_line(error), [job.url]))
+            study.fail(entry.trial, {}, hidden(one_line(error), job.urls))
             return
         folder = job.trial_folder(entry.hash)
         prefix = Prefix(entry.until, folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", hidden(as_yaml(planned.run.config), [job.url]))
+        write_whole(folder / "config.yaml", as_yaml(config_of(planned, job.urls)))
         tracker = stack.enter_context(_tracker(job, planned, entry.hash))
         try:
             row, failure = _attempt(job, planned, folder, heart, stopping, tracker, prefix, group)
@@ -222,9 +222,9 @@ def _attempt(
     except (Exception, SystemExit) as error:
         if is_full(error):
             raise
-        said = hidden(one_line(error), [job.url])
+        said = hidden(one_line(error), job.urls)
         failed = {**row, "status": STATUS_FAILED, "error": said}
-        return plain(failed), hidden("".join(traceback.format_exception(error)), [job.url])
+        return plain(failed), hidden("".join(traceback.format_exception(error)), job.urls)
     heart.check()
     return row, None
 
@@ -241,7 +241,7 @@ def _checked(job: Job, planned: Planned) -> dict[str, Any]:
 @contextlib.contextmanager
 def _tracker(job: Job, planned: Planned, spec_hash: str) -> Iterator[Tracker]:
     folder = job.trial_folder(spec_hash)
-    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder)), folder)
+    tracker = Whole(job.tracker.open(live(planned, spec_hash, job.study, folder, job.urls)), folder)
     try:
         yield tracker
     finally:

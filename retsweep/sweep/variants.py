@@ -11,6 +11,7 @@ from retsweep.spec import RunSpec, Settings, SpecError
 from retsweep.spec.compose import choices, compose
 from retsweep.spec.configs import check_settings, run_sections, set_values, without_sweep
 from retsweep.spec.load import load_resolved, resolve, sweep_section
+from retsweep.spec.secret import hidden
 from retsweep.spec.trust import check_name
 from retsweep.sweep import blocks
 from retsweep.sweep.blocks import MOST, Variant, is_group, key_of
@@ -163,7 +164,7 @@ def _apart(one: Loaded, name: str, names: Sequence[str], loaded: Sequence[Loaded
     missing = object()
     others = [dict(other.variant.values) for other in namesakes]
     differing = [key for key in own if any(other.get(key, missing) != own[key] for other in others)]
-    return f" ({', '.join(f'{key}={own[key]}' for key in differing)})" if differing else ""
+    return f" ({', '.join(hidden(f'{key}={own[key]}') for key in differing)})" if differing else ""
 
 
 def _study_name(sweep: str, specs: Sequence[RunSpec], settings: Settings) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ LAYERS, HEADS = 12, 8
 def hybrid(pattern: str, seed: int = 0, **columns: Any) -> Row:
     """A row of letters A and R: retention costs more in training, attention in decoding."""
     attention = pattern.count("A")
+    share = Fraction(attention, len(pattern) - attention)
     return row(
-        f"Pattern {pattern}",
+        f"Pattern {share.numerator}:{share.denominator}",
         **{
             "layout": "pattern",
             "pattern": pattern,

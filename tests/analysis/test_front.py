@@ -84,8 +84,8 @@ def test_a_front_says_who_is_on_it_and_who_was_not_compared(tmp_path):
     found = front.front_of(_source(tmp_path), ("valid_ppl", "macs_decode_2048"), count=2)
     assert [one.label for one in found.on_front] == [
         "Transformer",
-        "Pattern RRRRRRAAAAAA",
-        "Pattern RRRRRRRRRRRA",
+        "Pattern 1:1 (RRRRRRAAAAAA)",
+        "Pattern 1:11 (RRRRRRRRRRRA)",
     ]
     assert sum(map(len, found.left_out.values())) == 2
     assert any("looks ahead" in why for why in found.left_out)
@@ -131,6 +131,6 @@ def test_the_command_prints_the_front(tmp_path, capsys):
     assert front.main([str(tmp_path / "s"), "--by=valid_ppl,macs_decode_2048"]) == 0
     said = capsys.readouterr().out
     assert "3 of 4 models are on the front of valid_ppl, macs_decode_2048" in said
-    assert "not compared (a run of it diverged): Pattern AARRRRRRRRRR" in said
+    assert "not compared (a run of it diverged): Pattern 1:5 (AARRRRRRRRRR)" in said
     assert front.main([str(tmp_path / "s"), "--by=valid_ppl,nothing"]) == 1
     assert "no line can be ranked" in capsys.readouterr().err

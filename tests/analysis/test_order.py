@@ -29,6 +29,19 @@ def test_the_order_is_the_reports():
     ]
 
 
+def test_networks_that_are_spelt_layer_by_layer_are_called_by_their_spelling():
+    """What a search finds: two of one ratio, one of another; the Transformer says it already."""
+
+    def spelt(pattern, **columns):
+        return row("Pattern 1:3", layout="pattern", pattern=pattern, variant_hash=pattern, **columns)
+
+    found = ordered(spelt("RRRA"), spelt("HRRR", ffn=64), transformer(layout="pattern"), transformer())
+    assert "Pattern 1:3 (RRRA)" in found
+    assert "Pattern 1:3 (HRRR, ffn 64)" in ordered(spelt("HRRR", ffn=64), spelt("RRRA", ffn=32))
+    assert not [name for name in found if "Transformer" in name and "RRR" in name]
+    assert ordered(spelt("RRRA"), spelt("RRRA")) == ["Pattern 1:3"]
+
+
 def test_a_label_is_the_architecture_while_nothing_else_varies():
     assert ordered(row(), transformer()) == ["Transformer", "RetNet"]
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from retsweep.spec.base import spec
-from retsweep.spec.secret import Hiding, hidden
+from retsweep.spec.secret import Hiding, hidden, hidden_in
 from retsweep.sweep import planfile
 from retsweep.sweep.storage import storage_url
 from tests.sweep.toy import Toy
@@ -180,6 +180,9 @@ def test_what_is_a_secret_and_what_is_none(monkeypatch: pytest.MonkeyPatch) -> N
         ("x?sslpassword=abc", "x?sslpassword=..."),
         ("s3://b/c?key=abc&secret=def&sv=1&sig=g%2Fh#x", "s3://b/c?key=...&secret=...&sv=1&sig=...#x"),
         ('{"api_key": "abc", "x": 1}', '{"api_key": "...", "x": 1}'),
+        ("x.api_key=null password: none, nullity", "x.api_key=null password: none, nullity"),
+        ("x.api_key=nullity", "x.api_key=..."),
+        ("corpus.hf_token=abc eos_token=abc", "corpus.hf_token=... eos_token=abc"),
     ):
         assert hidden(text) == left
     monkeypatch.setenv("MY_TOKEN", "0123456789")
@@ -188,6 +191,27 @@ def test_what_is_a_secret_and_what_is_none(monkeypatch: pytest.MonkeyPatch) -> N
     assert hidden("corrected 0123456789 abc") == "corrected ... abc"
     assert hidden("p%40ssword p@ssword", ["a://u:p%40ssword@h"]) == "... ..."
     assert storage_url("sqlite:///x.db", Path()) == "sqlite:///x.db"
+
+
+def test_in_plain_data_all_that_stands_under_its_key_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "0123456789")
+    data = {
+        "api_key": "of several words, [and] more: this",
+        "headers": {"x-auth-token": ["abc", {"deeper": 7}], "passwords": {"a": None, "b": True, "c": ""}},
+        "path": "/data/0123456789/x",
+        "count": 123456789,
+        "rates": (0.1, 0.2),
+    }
+    assert hidden_in(data) == {
+        "api_key": "...",
+        "headers": {"x-auth-token": ["...", {"deeper": "..."}], "passwords": {"a": None, "b": True, "c": ""}},
+        "path": "/data/.../x",
+        "count": 123456789,
+        "rates": [0.1, 0.2],
+    }
+    monkeypatch.setenv("MY_TOKEN", "123456789")
+    assert hidden_in({"count": 123456789}) == {"count": "..."}
+    assert hidden_in(["p%40ssword"], ["a://u:p%40ssword@h"]) == ["..."]
 
 
 def test_a_stream_hides_what_comes_in_pieces(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

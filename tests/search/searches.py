@@ -74,13 +74,22 @@ def other(job: Job) -> Job:
     return pickle.loads(pickle.dumps(job))  # type: ignore[no-any-return]
 
 
-def killed(job: Job) -> int:
-    """A worker in a process of its own: the signal that ended it."""
+def working(job: Job) -> int:
+    """Starts a worker in a process of its own: its id. It exits with 1 if it raises."""
     process = os.fork()
     if not process:
-        work(other(job), threading.Event())
-        os._exit(0)
-    return os.WTERMSIG(os.waitpid(process, 0)[1])
+        code = 1
+        try:
+            work(other(job), threading.Event())
+            code = 0
+        finally:
+            os._exit(code)
+    return process
+
+
+def killed(job: Job) -> int:
+    """Such a worker: the signal that ended it."""
+    return os.WTERMSIG(os.waitpid(working(job), 0)[1])
 
 
 def driver(job: Job) -> Driver:

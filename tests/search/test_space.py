@@ -120,17 +120,35 @@ def test_a_budget_that_cannot_be_is_said_in_a_line(section: dict[str, Any], said
         (["search.warm_start=[typo]"], "there is no study 'typo' in runs"),
         (["search.objectives=[valid_ppl,decode_latency_ms_9_b1]", "workers=2"], "accepted: workers=1"),
         (["search.objectives=[valid_ppl,decode_latency_ms]"], "no cost that the census gives"),
+        (["+corpus.api_key=canary"], r"^corpus\.api_key carries a secret, .* accepted: .* HF_TOKEN"),
+        (["corpus=text", "corpus.path='https://me:canary@host/x'"], r"^corpus\.path carries a secret"),
+        (["corpus=text", "corpus.path=/of/the/environment"], r"^corpus\.path carries a secret"),
+        (["+search.space.more={layer.msr.password:[canary]}"], r"^search\.space\.more carries a secret"),
     ],
 )
 def test_what_cannot_be_searched_is_said_with_nothing_written(
     overrides: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match=said):
+    monkeypatch.setenv("MY_TOKEN", "of/the/environment")
+    with pytest.raises(SpecError, match=said) as refused:
         config([*BASE, *overrides])
+    assert "canary" not in str(refused.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_budget_without_a_search_is_refused() -> None:
     with pytest.raises(SpecError, match=r"budget\.params is a limit of a search"):
         config(["scale=tiny", "+budget.params=5"])
+
+
+def test_under_an_agent_of_wandb_one_run_is_accepted_and_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tracks: each of the agent's commands would be a search."""
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_RUN_ID", "agent-7")
+    for tracker in ("none", "wandb"):
+        with pytest.raises(SpecError, match=r"^`wandb agent` asks for one run at a time, .* a whole search"):
+            config([*BASE, f"tracker={tracker}"])
+        assert "pattern: RRRA" in config(
+            ["scale=tiny", "layout=pattern", "layout.pattern=RRRA", f"tracker={tracker}"]
+        )

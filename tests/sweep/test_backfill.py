@@ -15,6 +15,7 @@ import pytest
 
 from retsweep.spec import SpecError, load_spec
 from retsweep.spec.base import spec
+from retsweep.spec.configs import plain_file
 from retsweep.sweep import backfill, command, dashboard, tracked, trial
 from retsweep.sweep.plan import Job, plan
 from retsweep.sweep.reconcile import open_and_reconcile
@@ -31,7 +32,7 @@ LINES = [{"step": step, "loss": 5.0 - step / 7, "learning_rate": 1e-3 / step} fo
 
 @spec
 class Learns:
-    """It leaves the metrics of a training; ``fails_at`` a seed that raises."""
+    """It leaves the metrics of a training; ``fails_at`` a seed that raises. It has no use for its key."""
 
     name: ClassVar[str] = "learns"
     reads_data: ClassVar[bool] = False
@@ -39,6 +40,7 @@ class Learns:
     computes: ClassVar[bool] = False
 
     fails_at: int | None = None
+    api_key: str = ""
 
     def __call__(self, run: Any, workspace: Workspace) -> dict[str, Any]:
         with (workspace.folder / "metrics.jsonl").open("w") as file:
@@ -133,13 +135,26 @@ def test_a_finished_study_arrives_whole_and_once(carry_out: Callable[..., Job], 
 # ---- what is sent ----------------------------------------------------------------------------
 def test_afterwards_a_run_is_what_it_was_live(carry_out: Callable[..., Job]) -> None:
     live, later = Heard(), Heard()
-    job = carry_out("layout=type_c", tracker=live)
+    job = carry_out("layout=type_c", "+task.api_key=canary", tracker=live)
     (entry,) = backfill._entries(job.url, job.study).values()
     folder = job.trial_folder(entry.hash)
     backfill.send(entry, STUDY, folder, dataclasses.replace(_decided(), open=later.open))
     (told,), (told_later,) = live.runs, later.runs
     assert told_later == dataclasses.replace(told, live=False)
     assert later.heard == live.heard == [*LINES, entry.row]
+
+
+def test_what_is_tracked_and_kept_of_a_run_has_no_keys(carry_out: Callable[..., Job], tmp_path: Path) -> None:
+    heard = Heard()
+    keys = ("'canary one'", "canary2")
+    for key in keys:
+        carry_out(f"+task.api_key={key}", tracker=heard)
+    assert [run.config["task"]["api_key"] for run in heard.runs] == ["..."] * 2
+    for path in tmp_path.glob(f"{STUDY}/trials/*/config.yaml"):
+        assert plain_file(path)["task"]["api_key"] == "..."
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"config.yaml", "row.json", "study.db"} <= {path.name for path in files}
+    assert not [path for path in files if b"canary" in path.read_bytes()]
 
 
 def _decided() -> Any:

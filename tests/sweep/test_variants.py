@@ -68,6 +68,12 @@ def section(*blocks: dict[str, object], **more: object) -> Wanted:
     return wanted_from(config, overrides)
 
 
+def test_names_that_tell_values_apart_tell_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_TOKEN", "0.0625")
+    labels = [run.label for run in section({"model.dropout": [0.0625, 0.125]}).runs]
+    assert [label.rpartition("=")[2] for label in labels] == ["...)", "0.125)"]
+
+
 def test_blocks_multiply_and_equal_variants_are_run_once() -> None:
     found = section(
         {"layout": ["type_a", "type_b"], "layout.attention": {"from": 1, "below": 3}},

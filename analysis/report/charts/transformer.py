@@ -62,10 +62,21 @@ def blocks(found: Sequence[Plain], anchor: str) -> list[Chart | Grid]:
             f"text ({text}), with 95 % intervals, hollow where the weights leaked in training and were "
             "evaluated under a causal mask. “Train, as measured”: of the training perplexity, which leaks as "
             "in the report. The report's own differences, at the right, are not comparable in size: other "
-            "quantity, scale and text, one run, under a mask that leaks. Only their order is.",
+            "quantity, scale and text, one run, under a mask that leaks. Only their order is."
+            f"{_left_out(with_base)}",
         ),
         _table(f"{anchor}-table", series, names),
     ]
+
+
+def _left_out(found: Sequence[Plain]) -> str:
+    count = sum(len(each.namesakes) for each in found)
+    if not count:
+        return ""
+    return (
+        f" {count} model{'s are' if count > 1 else ' is'} left out, whose architecture stands more than once "
+        "(patterns of one ratio, sizes, rates): see the table of every model, and the front."
+    )
 
 
 def _in_order(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ pytest.importorskip("sklearn", reason="a report needs the extra [report]")
 from analysis import importance
 from tests.analysis.hybrids import hybrid, patterns
 from tests.analysis.report import pages
-from tests.analysis.rows import study
+from tests.analysis.rows import row, study, transformer
 
 pytestmark = pytest.mark.usefixtures("light")
 
@@ -44,6 +44,25 @@ def test_the_front_is_a_table_with_buckets(page):
     assert sum(int(one["models"]) for one in buckets) == 30
     assert sum(int(one["on the front"]) for one in buckets) == len(models)
     assert "Hypervolume 0." in page.id("front").text
+
+
+def test_models_of_one_ratio_are_said_to_be_left_out_of_the_comparison_with_the_transformer(tmp_path):
+    def spelt(pattern, ratio):
+        return row(f"Pattern {ratio}", layout="pattern", pattern=pattern, variant_hash=pattern)
+
+    once = [transformer(), row(), spelt("AARR", "1:1")]
+    names = {line["model"] for line in against_transformer(tmp_path / "once", *once)[0]}
+    assert names == {"RetNet", "Pattern 1:1"}
+    lines, text = against_transformer(tmp_path / "twice", *once, spelt("RRRA", "1:3"), spelt("ARRR", "1:3"))
+    assert {line["model"] for line in lines} == names
+    assert "2 models are left out, whose architecture stands more than once" in text
+    assert "left out" not in against_transformer(tmp_path / "again", *once)[1]
+
+
+def against_transformer(folder, *rows):
+    """The table's lines, and all that the section says."""
+    page = pages.page(study(folder, *rows))
+    return pages.rows(page.id("against-1-table")), page.id("against").text
 
 
 def test_what_matters_is_told_with_what_it_rests_on(page):
