@@ -226,12 +226,17 @@ class Study:
 
         entries = self.entries()
         complete = {entry.hash for entry in entries if entry.state == "complete"}
-        first = {entry.hash: entry.trial for entry in reversed(entries) if entry.state in STANDING}
+        dead = {
+            entry.trial
+            for entry in entries
+            if entry.state == "running" and entry.worker is not None and is_dead(entry.worker)
+        }
+        standing = [entry for entry in entries if entry.state in STANDING and entry.trial not in dead]
+        first = {entry.hash: entry.trial for entry in reversed(standing)}
         for entry in entries:
             waits = entry.state in ("waiting", "paused")
             spare = waits and (entry.hash in complete or first[entry.hash] != entry.trial)
-            dead = entry.state == "running" and entry.worker is not None and is_dead(entry.worker)
-            if dead or spare:
+            if entry.trial in dead or spare:
                 with contextlib.suppress(ClaimLost):
                     self._end(entry.trial, TrialState.FAIL)
         if self._silence_counts():

@@ -85,7 +85,8 @@ def train(
             model, batches, protocol, steps, seed, folder, place, unigram_nats, stop, metrics, saved, group
         )
         try:
-            progress(run.state.step, steps)  # before a stop is asked for: that may go by it
+            if run.state.step:
+                progress(run.state.step, steps)  # before a stop is asked for: that may go by it
             while not run.over:
                 if group.asked(stop):
                     run.leave()
