@@ -29,9 +29,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from retsweep.spec import Settings, SpecError
 from retsweep.spec.base import spec
-from retsweep.spec.secret import Hiding, hidden
+from retsweep.spec.secret import Hiding, carries_secret, hidden
 from retsweep.sweep.processes import JOB
 from retsweep.sweep.workers import ENVIRONMENT, Refused
+from retsweep.train.atomic import is_full
 
 #: What a job may be told to stop by: scancel and preemption, a local controller, Slurm's warnings.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -147,6 +148,12 @@ class Jobs:
         import submitit
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+        for one in job.runs.values():  # they are written to the shared disk as they are
+            if carries_secret(one.run.config, job.urls):
+                raise Refused(
+                    f"the config of {one.run.label} carries a secret, which would lie on the jobs' disk; "
+                    "accepted: an environment variable, as HF_TOKEN"
+                )
         folder = (job.folder / "jobs").resolve()
         bare, secrets = _without_secrets(job)
         far = dataclasses.replace(bare, folder=job.folder.resolve(), cache=job.cache.resolve())
@@ -157,6 +164,8 @@ class Jobs:
             with _environment(secrets):
                 submitted = executor.submit_array([work] * len(places))
         except (FailedJobError, FailedSubmissionError, OSError) as error:
+            if is_full(error):
+                raise
             said = [line for line in str(error).splitlines() if line.strip()]
             raise Refused(f"the cluster takes no job: {said[-1] if said else error}") from error
         for place, one in zip(places, submitted, strict=True):

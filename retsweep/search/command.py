@@ -31,7 +31,7 @@ from retsweep.sweep.rows import device_name
 from retsweep.sweep.storage import answering, exclusive
 from retsweep.sweep.study import Study
 from retsweep.sweep.variants import Wanted
-from retsweep.sweep.workers import places
+from retsweep.sweep.workers import Local, places
 from retsweep.tracking import agent_run
 
 SECTION, BUDGET = "search", "budget"
@@ -236,6 +236,11 @@ def _measured_on(search: Search, wanted: Wanted) -> str | None:
     names = measured(search.objectives)
     if not names:
         return None
+    if not isinstance(wanted.settings.launcher or Local(), Local):
+        raise SpecError(
+            f"search.objectives: {', '.join(names)} is measured where the command runs; accepted: "
+            "launcher=local"
+        )
     crew = places(wanted.settings)
     if crew.count > 1:
         raise SpecError(

@@ -125,7 +125,13 @@ class Driver:
         params = {one.hash: one.params for one in standing.proposals if one.counts and one.hash}
         for key, entry in standing.entries.items():
             if key not in self._known and (all_of_them or not entry.overrides):
-                self._known[key] = self.builder.planned(self.plan.space, params[key])
+                planned = self.builder.planned(self.plan.space, params[key])
+                if self.builder.hash(planned.spec) != key:
+                    raise SpecError(
+                        f"{planned.run.label} is run {self.builder.hash(planned.spec)} here, not {key}; "
+                        "accepted: the same version of retsweep on every machine"
+                    )
+                self._known[key] = planned
 
     def over(self, job: Job, study: Study) -> bool:
         """Whether nothing is left to do, by this or any other process."""
@@ -244,10 +250,13 @@ class Driver:
     def _propose(self, job: Job, study: Study, standing: Standing) -> None:
         proposals, search, space = self.proposals(job, study), self.plan.search, self.plan.space
         at_random = dull(standing.proposals) >= DULL
-        own = [one for one in standing.proposals if one.source is None]
+        own = [
+            one for one in standing.proposals if one.source is None and set(one.params) == set(space.choices)
+        ]
+        ends = [end for end in space.ends if not any(end.items() <= one.params.items() for one in own)]
         fixed: Params | None = None
-        if search.ends and len(own) < len(space.ends):
-            fixed = space.ends[len(own)]
+        if search.ends and ends:
+            fixed = ends[0]
         elif search.spread and len(own) < search.startup and not at_random:
             fixed = furthest(space, self.builder, self.plan, own)
         asked = proposals.ask(search, space.distributions, at_random=at_random, fixed=fixed)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PERPLEXITY = "valid_ppl"
 ACCEPTED = "params, macs_train_forward, macs_train_chunkwise_N, macs_decode_N, state_bytes_N (N: tokens)"
 #: A column of task=decode_bench: the latency of a token after N tokens, of B sequences at once.
-MEASURED = re.compile(r"decode_latency_ms_([1-9]\d{0,8})_b([1-9]\d{0,4})")
+MEASURED = re.compile(r"decode_latency_ms_([2-9]|[1-9]\d{1,8})_b([1-9]\d{0,4})")
 #: How keys of ``budget`` begin that mean a cost. The others are what a scale suggests to protocols.
 COSTLY = re.compile(r"^(params|macs|state|bytes|decode|flops|latency)")
 #: Tokens of a chunk, as in the column macs_train_chunkwise_N of every row.
@@ -50,7 +50,7 @@ def measured(names: Sequence[str]) -> list[str]:
 
 def measure(spec: RunSpec, names: Sequence[str], workspace: Workspace) -> dict[str, Any]:
     """The columns ``names``, :func:`measured` ones, on the workspace's device; without those for which it has
-    no memory."""
+    no memory, which ``decode_skipped`` tells."""
     from retsweep.tasks.decode_bench import DecodeBench
 
     found: dict[str, Any] = {}
@@ -59,7 +59,7 @@ def measure(spec: RunSpec, names: Sequence[str], workspace: Workspace) -> dict[s
         assert match is not None
         bench = DecodeBench(contexts=(int(match[1]),), batches=(int(match[2]),))
         columns = bench.decoding(spec, workspace)
-        found |= {key: columns[key] for key in (name,) if key in columns}
+        found |= {key: columns[key] for key in (name, "decode_skipped") if columns.get(key) is not None}
     return found
 
 

@@ -87,7 +87,7 @@ class Search:
     """Whether the first proposals have layers of one letter each, and whether such networks are trained
     whole: the ends of a front, which chance seldom finds where every layer is chosen."""
     spread: bool = True
-    """Whether the proposals before ``startup`` are as configured but for their letters and spread evenly over
+    """Whether the first ``startup`` proposals are as configured but for their letters and spread evenly over
     the costs, which are known before anything is trained; else they are drawn from the space, and most cost
     about the same."""
     startup: PositiveInt = 10

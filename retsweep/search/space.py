@@ -98,7 +98,8 @@ class Architectures:
         return [{**letters, **self.configured} for letters in alike]
 
     def is_end(self, params: Params) -> bool:
-        return len({params[name] for name in self._letters}) == 1
+        """Not where there is but one letter: then costs have other ends."""
+        return len(self.ends) > 1 and any(end.items() <= params.items() for end in self.ends)
 
     @property
     def _letters(self) -> list[str]:

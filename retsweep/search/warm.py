@@ -18,7 +18,9 @@ from typing import Any
 from retsweep.search.objectives import PERPLEXITY, cost, excess
 from retsweep.search.space import Architectures, Builder
 from retsweep.spec import RunSpec, SpecError
-from retsweep.sweep.storage import check_reachable, storage_url
+from retsweep.spec.settings import Heartbeat
+from retsweep.sweep.patience import Patience, StorageLost
+from retsweep.sweep.storage import check_reachable, exists, storage_url
 from retsweep.sweep.study import Study
 
 #: Columns of a row that say what was chosen, by parameter. Other choices are found by trying them.
@@ -80,13 +82,17 @@ def rows_of(study: str, storage: str | None, runs: str) -> list[Row]:
     url = storage_url(storage, folder)
     place = runs if storage is None else "the storage"
     missing = SpecError(f"search.warm_start: there is no study {study!r} in {place}")
-    if storage is None and not (folder / "study.db").is_file():
+    if not exists(url):
         raise missing
     check_reachable(url)
     try:
-        entries = Study(url, study).entries()
+        entries = Study(
+            url, study, patience=Patience(url, Heartbeat(patience=0), say=lambda _: None)
+        ).entries()
     except KeyError as error:
         raise missing from error
+    except StorageLost as error:
+        raise SpecError(f"search.warm_start: study {study!r} in {place} cannot be read: {error}") from error
     return [entry.row for entry in entries if entry.state == "complete" and entry.row is not None]
 
 

@@ -27,9 +27,10 @@ _NAMED = re.compile(
 #: Up to the last @ before a space, a quote or an end: passwords may hold @ and / themselves.
 _IN_URL = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*:/+)(?!/|USER:PASSWORD@)(?P<account>[^\s'\"<>]*)@")
 _CALLED_SO = (
-    "(?:password|passwd|passphrase|secret|(?:api|access)[_-]?key|(?:auth|access|api|bearer|hf)[_-]?token)"
+    "(?:password|passwd|passphrase|secret|credential|(?:api|access|private)[_-]?key"
+    "|(?:auth|access|api|bearer|hf)[_-]?token)"
 )
-_KEY = re.compile(_CALLED_SO, re.IGNORECASE)
+_KEY = re.compile(rf"{_CALLED_SO}|^token$", re.IGNORECASE)
 #: That there is none (null), or that there is one (true), is no secret.
 _ASSIGNED = re.compile(
     rf"(?P<name>\b[\w-]*{_CALLED_SO}[\w-]*['\"]?\s*[=:]\s*['\"]?)"
@@ -70,6 +71,20 @@ def hidden_in(data: Any, urls: Iterable[str] = (), *, secret: bool = False) -> A
         return data
     said = INSTEAD if secret else hidden(str(data), urls)
     return data if said == str(data) else said
+
+
+def carries_secret(data: Any, urls: Iterable[str] = ()) -> bool:
+    """Whether :func:`hidden_in` would hide any of plain ``data``."""
+    urls = tuple(urls)
+
+    def differ(one: Any, other: Any) -> bool:
+        if isinstance(one, Mapping):
+            return any(differ(value, other[key]) for key, value in one.items())
+        if isinstance(one, (list, tuple)):
+            return any(differ(*pair) for pair in zip(one, other, strict=True))
+        return bool(one != other)
+
+    return differ(data, hidden_in(data, urls))
 
 
 def _known(urls: Iterable[str]) -> list[str]:

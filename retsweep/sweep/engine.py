@@ -122,7 +122,7 @@ class Engine:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             if not lost:
-                reconcile(study, job.url, job.study, self._labels, self._settings.retries)
+                self._bring_together(study)
 
     def _while_away(self) -> None:
         """Between two tries to reach the storage: a second signal ends the waiting."""
@@ -228,7 +228,7 @@ class Engine:
 
     def _reconcile(self, study: Study, before: Mapping[str, Entry], died: list[Member]) -> None:
         held = [entry.worker for entry in study.entries() if entry.state == "running"]
-        reconcile(study, self._job.url, self._job.study, self._labels, self._settings.retries)
+        self._bring_together(study)
         if not self._killed:  # by us: that is no news, and nothing is tried again now
             self._tell_deaths(before, study.standing(self._job.runs))
         barren = [worker for worker in died if not any(is_of(one, worker.identity) for one in held)]
@@ -283,6 +283,10 @@ class Engine:
         by = f", some or all by {', '.join(others)}; this is {code_here()}" if others else ""
         self._screen.note(f"{known} of {len(self._job.runs)} finished before{by}")
 
+    def _bring_together(self, study: Study) -> None:
+        job, retries = self._job, self._settings.retries
+        reconcile(study, job.url, job.study, self._labels, retries, whole=job.feed is None)
+
     def _tell_deaths(self, before: Mapping[str, Entry], standing: Mapping[str, Entry]) -> None:
         for spec_hash, entry in standing.items():
             known = before.get(spec_hash)
@@ -307,6 +311,8 @@ class Engine:
 
         dead = ("failed", "lost") if self._ending == "done" else ("failed",)
         left = ("waiting", "running") if self._ending == "done" else ("waiting", "running", "lost")
+        if self._job.feed is None:  # by a search in the same study, meanwhile
+            left = (*left, "paused")
         return Outcome(
             self._ending, names("complete"), names(*dead), names(*left), self._spent(standing, seconds)
         )

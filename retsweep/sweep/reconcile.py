@@ -34,11 +34,14 @@ def open_and_reconcile(
     return study
 
 
-def reconcile(study: Study, url: str, name: str, wanted: Mapping[str, str], retries: int) -> None:
+def reconcile(
+    study: Study, url: str, name: str, wanted: Mapping[str, str], retries: int, *, whole: bool = False
+) -> None:
     """During and at the end of a sweep: ends the trials of the dead, and enqueues each lost run
-    again, ``retries`` times at most. What raised stays failed until the next start."""
+    again, ``retries`` times at most. What raised stays failed until the next start. ``whole`` as above."""
     with exclusive(url, name, study.patience):
         study.bury()
         for spec_hash, entry in study.standing(wanted).items():
             if entry.state == "lost" and not entry.given_up(retries):
-                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + entry.begun, **entry.carried)
+                carried = entry.carried | ({"until": None} if whole else {})
+                study.enqueue(spec_hash, wanted[spec_hash], entry.attempt + entry.begun, **carried)

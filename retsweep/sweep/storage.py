@@ -69,6 +69,14 @@ def storage_url(storage: str | None, folder: Path) -> str:
     return url.render_as_string(hide_password=False)
 
 
+def exists(url: str) -> bool:
+    """Whether there may be a database at ``url``: whoever opens a file that is not there makes it."""
+    import sqlalchemy
+
+    parsed = sqlalchemy.make_url(url)
+    return not _is_sqlite(parsed) or Path(parsed.database or "").is_file()
+
+
 def open_study(url: str, name: str, *, create: bool, heartbeat: Heartbeat | None = None) -> optuna.Study:
     """The Optuna study ``name``. Creating (or finding) one needs :func:`exclusive`."""
     heartbeat = heartbeat or Heartbeat()

@@ -107,13 +107,13 @@ class Study:
 
     def standing(self, hashes: Collection[str]) -> dict[str, Entry]:
         """For each of ``hashes`` that was ever enqueued, the trial that says how it stands: a complete one;
-        else the oldest that has not failed, by which :func:`takeable` goes too; else the last."""
+        else the oldest that has not failed, by which :func:`takeable` goes too; else the last that a worker
+        has begun; else the last."""
         best: dict[str, Entry] = {}
         for entry in self.entries():
             if entry.hash in hashes:
                 known = best.get(entry.hash)
-                rank = _RANK[entry.state]
-                if known is None or rank > _RANK[known.state] or (rank == _RANK[known.state] != LIVE):
+                if known is None or _rank(entry) > _rank(known) or (_rank(entry) == _rank(known) != LIVE):
                     best[entry.hash] = entry
         return best
 
@@ -236,6 +236,8 @@ class Study:
         for entry in entries:
             waits = entry.state in ("waiting", "paused")
             spare = waits and (entry.hash in complete or first[entry.hash] != entry.trial)
+            if spare and not self._waits(entry.trial):
+                continue  # the older one failed meanwhile, and this one was taken
             if entry.trial in dead or spare:
                 with contextlib.suppress(ClaimLost):
                     self._end(entry.trial, TrialState.FAIL)
@@ -243,6 +245,9 @@ class Study:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 self.patience(lambda: optuna.storages.fail_stale_trials(self._study))
+
+    def _waits(self, trial: int) -> bool:
+        return bool(self.patience(lambda: self._storage.get_trial(trial)).state.name == "WAITING")
 
     def _silence_counts(self) -> bool:
         """Whether every worker that lives can have given a sign of life: not if the storage itself was
@@ -303,6 +308,11 @@ _RANK: dict[State, int] = {
     **{"paused": LIVE, "waiting": LIVE, "running": LIVE},
     "complete": 2,
 }
+
+
+def _rank(entry: Entry) -> int:
+    """A spare that was ended, which nobody began, says nothing of a run that another trial stood for."""
+    return -1 if entry.state == "lost" and not entry.begun else _RANK[entry.state]
 
 
 def _entry(trial: optuna.trial.FrozenTrial) -> Entry:

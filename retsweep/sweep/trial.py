@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import threading
 import time
@@ -131,8 +132,8 @@ def _run_trial(job: Job, study: Study, entry: Entry, stopping: Callable[[], bool
         except InterruptedRun:
             heart.rest()
             if prefix.over:
-                study.pause(entry, prefix.perplexity())
                 checkpoint.remove_old_pair(folder)  # many wait so, most for ever: one good pair is enough
+                study.pause(entry, prefix.perplexity())
             else:
                 study.release(entry.trial)
             return
@@ -211,7 +212,8 @@ def _attempt(
         try:
             columns = planned.spec.task(planned.spec, workspace)
             if job.feed is not None:
-                columns = {**columns, **job.feed.measure(planned.spec, workspace)}
+                unheard = dataclasses.replace(workspace, progress=lambda done, total: None)
+                columns = {**columns, **job.feed.measure(planned.spec, unheard)}
         except InterruptedRun:
             if prefix.over:
                 prefix.perplexity()  # now, where it fails the trial if nothing says it

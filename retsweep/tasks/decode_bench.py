@@ -104,13 +104,14 @@ class DecodeBench:
         return {**known, **_Bench(self, spec, workspace, model, place).columns(self.cells)}
 
     def decoding(self, spec: RunSpec, workspace: Workspace) -> dict[str, Any]:
-        """The measured columns of decoding alone; none of cells that do not fit. Raises as a call does."""
+        """The measured columns of decoding alone, and ``decode_skipped``. Raises as a call does."""
         place = self._place(spec, workspace)
         try:
             bench = _Bench(self, spec, workspace, self.model(spec, place), place)
-        except DoesNotFit:
-            return {}
-        return bench.decoding(self.cells, len(self.cells))
+        except DoesNotFit as error:
+            return {"decode_skipped": f"weights: {error}"}
+        found = bench.decoding(self.cells, len(self.cells))
+        return {**found, "decode_skipped": bench.skips}
 
     @property
     def cells(self) -> list[tuple[int, int]]:
@@ -164,7 +165,11 @@ class _Bench:
             with self._cell(f"prefill n={n}", done, len(cells) + len(contexts)):
                 known = n, self._prefill(n, known)
                 found[f"prefill_tokens_per_second_{n}"] = n / known[1]
-        return {**found, "decode_skipped": "; ".join(self.skipped) or None}
+        return {**found, "decode_skipped": self.skips}
+
+    @property
+    def skips(self) -> str | None:
+        return "; ".join(self.skipped) or None
 
     def decoding(self, cells: list[tuple[int, int]], total: int) -> dict[str, Any]:
         """Those of ``cells``, which are the first of ``total`` things to measure."""

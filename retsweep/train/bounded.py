@@ -39,7 +39,7 @@ def bounded(place: str, act: Callable[[Callable[[], bool]], Result], seconds: fl
     thread = threading.Thread(target=run, name="bounded", daemon=True)
     thread.start()
     thread.join(seconds)
-    if thread.is_alive():
+    if not answer.done():
         given_up.set()
         _behind[place] = thread
         raise TimeoutError(f"no answer in {seconds:g} s")

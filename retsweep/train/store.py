@@ -21,6 +21,7 @@ from typing import Any
 
 from retsweep.spec.base import SpecError
 from retsweep.spec.secret import hidden
+from retsweep.train.atomic import is_full
 from retsweep.train.bounded import bounded
 
 #: What a checkpoint is made of; last.pt, which names the others, is put last.
@@ -120,7 +121,10 @@ class Store:
                 system.rm_file(f"{folder}/{temporary}")
                 return
             system.mv(f"{folder}/{temporary}", f"{folder}/{name}")
-            for old in self._steps(path.name)[KEPT:]:
+            steps = self._steps(path.name)
+            # What is further on is not of this training: fetch would have gone on from it, were it good.
+            gone = [old for old in steps if old > step] + [old for old in steps if old <= step][KEPT:]
+            for old in gone:
                 system.rm_file(f"{folder}/{_named(path.name, old)}")
 
         if not self._done(f"{path.name} stays on this machine", copy):
@@ -145,7 +149,11 @@ class Store:
         inbox = Path(tempfile.mkdtemp(prefix=INBOX, dir=folder))
         found: list[Path] = []
         said: list[str] = []
-        self._done(then, lambda late: found.extend(self._newest(inbox, here, said)))
+        try:
+            self._done(then, lambda late: found.extend(self._newest(inbox, here, said)), full=False)
+        except OSError:
+            shutil.rmtree(inbox, ignore_errors=True)
+            raise
         for line in tuple(said):
             self._tell(line)
         for one in found:
@@ -235,15 +243,17 @@ class Store:
             system, place = self._open()
             system.get_file(f"{place}/{_named(name, step)}", str(folder / name))
         except Exception as error:
+            if is_full(error):  # of this machine: what is there may be good
+                raise
             said = _one_line(error, self.url)
             raise BrokenCheckpoint(f"{_named(name, step)} cannot be read: {said}") from error
 
     def _steps(self, name: str) -> list[int]:
         """Of which steps there is a file ``name``, the newest first."""
         system, folder = self._open()
+        system.invalidate_cache()
         if not system.exists(folder):
             return []
-        system.invalidate_cache()
         listed = [PurePosixPath(str(path)).name for path in system.ls(folder, detail=False)]
         stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix
         digits = [one.removeprefix(f"{stem}-").removesuffix(suffix) for one in listed if one.endswith(suffix)]
@@ -260,11 +270,14 @@ class Store:
         system, folder = self._open()
         system.rm_file(f"{folder}/{name}")
 
-    def _done(self, otherwise: str, act: Callable[[Callable[[], bool]], object]) -> bool:
-        """Whether the place did ``act`` in time; ``otherwise`` says what follows if it did not."""
+    def _done(self, otherwise: str, act: Callable[[Callable[[], bool]], object], full: bool = True) -> bool:
+        """Whether the place did ``act`` in time; ``otherwise`` says what follows if it did not. ``full``:
+        whether a disk without space is the place's; else its error goes through."""
         try:
             bounded(self._place, act)
         except Exception as error:
+            if is_full(error) and not full:
+                raise
             self._tell(f"{otherwise}: {_one_line(error, self.url)}")
             return False
         return True

@@ -100,9 +100,27 @@ def test_the_ends_are_trained_whole_and_what_follows_is_spread_over_the_costs(he
     assert sorted(shares) == [0, 1, 2, 3, 4], "every cost that there is, once"
     ends = [entry for key, entry in entries(job).items() if len(set(key)) == 1]
     assert [(entry.state, entry.until, dict(entry.rungs)) for entry in ends] == [("complete", None, {})] * 2
-    assert {entry.until for key, entry in entries(job).items() if len(set(key)) == 2} <= {3, None}
+    assert all(3 in entry.rungs for key, entry in entries(job).items() if len(set(key)) == 2)
     by_chance = searched("search.trials=5", "search.spread=false", "study=chance")
     assert len({pattern(one).count("A") for one in proposals(by_chance)}) < 5
+
+
+@pytest.mark.parametrize("space", ["search.space.letters=[R]", "search.space.period=1"])
+def test_where_every_network_has_one_letter_there_is_halving_too(here: Path, space: str) -> None:
+    other = "search.space.decay=[log_spaced,retnet]"
+    job = searched(
+        "search.trials=4", "search.halving.rungs=[3]", "search.space.ffn=[0.5,1.0,2.0]", other, space
+    )
+    decided = [3 in entry.rungs for entry in Study(job.url, job.study).entries() if entry.state != "lost"]
+    assert decided.count(True) >= 2
+
+
+def test_an_end_that_a_killed_process_was_asking_for_is_proposed_again(here: Path) -> None:
+    job = begun("search.trials=3", WHOLE)
+    driver(job).proposals(job, Study(job.url, job.study))._study.ask()  # killed before a parameter was chosen
+    reconciled(job)
+    work(other(job), threading.Event())
+    assert {"AAAA", "RRRR"} <= {pattern(one) for one in proposals(job)}
 
 
 def test_a_run_that_a_grid_has_enqueued_is_taken_and_told(here: Path) -> None:
@@ -307,6 +325,12 @@ def test_of_a_run_that_was_enqueued_twice_the_older_trial_counts(here: Path) -> 
     assert study.claim({"hash"}) is None, "the spare of a paused run is not taken"
     study.bury()
     assert [one.state for one in study.entries() if one.hash == "hash"] == ["paused", "lost"]
+    study.promote(older.trial, None)
+    taken = study.claim({"hash"})
+    assert taken is not None
+    assert taken.trial == older.trial
+    study.fail(taken.trial, {"status": "failed"}, "ValueError: no")
+    assert study.standing({"hash"})["hash"].state == "failed", "what the spare was says nothing"
 
 
 def test_what_workers_get_of_a_search_has_no_settings_in_it(

@@ -120,6 +120,12 @@ def test_a_budget_that_cannot_be_is_said_in_a_line(section: dict[str, Any], said
         (["search.warm_start=[typo]"], "there is no study 'typo' in runs"),
         (["search.objectives=[valid_ppl,decode_latency_ms_9_b1]", "workers=2"], "accepted: workers=1"),
         (["search.objectives=[valid_ppl,decode_latency_ms]"], "no cost that the census gives"),
+        (["search.objectives=[valid_ppl,decode_latency_ms_1_b1]"], "no cost that the census gives"),
+        (
+            ["search.objectives=[valid_ppl,decode_latency_ms_9_b1]", "launcher=slurm"],
+            "accepted: launcher=local",
+        ),
+        (["search.warm_start=[typo]", "storage=sqlite:///new.db"], "there is no study 'typo' in the storage"),
         (["+corpus.api_key=canary"], r"^corpus\.api_key carries a secret, .* accepted: .* HF_TOKEN"),
         (["corpus=text", "corpus.path='https://me:canary@host/x'"], r"^corpus\.path carries a secret"),
         (["corpus=text", "corpus.path=/of/the/environment"], r"^corpus\.path carries a secret"),
