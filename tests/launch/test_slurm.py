@@ -275,6 +275,7 @@ def one_job(folder: Path, work: Work) -> None:
     sys.exit(work())
 
 
+@pytest.mark.slow
 def test_a_job_that_is_preempted_puts_its_trial_back(here: Path) -> None:
     planned = plan(wanted([*TOY, *LONG]))
     url = storage_url(None, here / "runs" / "s")

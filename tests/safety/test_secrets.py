@@ -81,6 +81,7 @@ def told(text: str | bytes) -> bool:
     return any(trace.encode() in data for trace in TRACES)
 
 
+@pytest.mark.slow
 def test_nothing_that_a_sweep_leaves_tells_them(tmp_path: Path) -> None:
     words = ["scale=tiny", "device=cpu", "~task", "+task._target_=tests.safety.test_secrets.Blabs", "study=s"]
     code, printed, titles = call(tmp_path, *words, "seeds=2", "workers=1", "tracker=wandb")

@@ -219,6 +219,7 @@ def test_a_signal_in_the_tuning_ends_the_command(
     assert not Path("runs/s").exists()
 
 
+@pytest.mark.slow
 def test_real_training_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three steps at a rate of 1e-9 teach nothing: the other is chosen. In real workers."""
     prepare(tmp_path, monkeypatch)
