@@ -67,7 +67,7 @@ chaos: setup ## faults at random in a study on PostgreSQL: what is lost, doubled
 test: setup ## the test suite, in two processes (WORKERS=n)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow"
 
-slow: setup ## the tests that build a wheel, or start agents, jobs, whole sweeps
+slow: setup ## the tests that build a wheel, or start agents, jobs, a browser, whole sweeps
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) -m slow
 
 lint: setup ## ruff, mypy, import-linter

@@ -22,6 +22,7 @@ def test_every_variant_loads_and_has_a_name_of_its_own(name: str) -> None:
     assert found.study.startswith(f"{name}-"), "a sweep's name is that of its file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("sweep"))
 @pytest.mark.parametrize("scale", [["scale=paper"], ["scale=tiny", "scale.layers=12", "scale.heads=8"]])
 def test_every_sweep_fits_12_layers_of_8_heads_at_any_width(name: str, scale: list[str]) -> None:

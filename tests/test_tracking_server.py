@@ -126,6 +126,7 @@ AT_ONCE = ("401", "500", "hang after hello")
 IN_THE_MIDDLE = ("401", "500", "drop", "hang")
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_hangs_or_dies_costs_a_warning(tmp_path):
     """Refused connections, and one that hangs before it says anything, are in test_tracking.py."""
     faults = [(fault, None) for fault in AT_ONCE] + [(fault, "UpsertBucket") for fault in IN_THE_MIDDLE]

@@ -302,6 +302,7 @@ def saved() -> int:
     return int(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_limit_stops_cleanly_and_the_next_run_goes_on_also_after_its_parent_was_killed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

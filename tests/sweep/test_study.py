@@ -49,6 +49,7 @@ def released_at_once(url: str, folder: Path, processes: int, trials: int, how: s
     return [out.read_text().split() for out in outs]
 
 
+@pytest.mark.slow
 def test_six_workers_run_48_trials_exactly_once(url: str, tmp_path: Path) -> None:
     wanted = {f"hash{number}": f"trial {number}" for number in range(48)}
     study = open_and_reconcile(url, "s", wanted)

@@ -19,6 +19,7 @@ from playwright import sync_api
 
 from analysis.report.__main__ import main
 
+pytestmark = pytest.mark.slow
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("no chromium here (apt-get install chromium)", allow_module_level=True)
